@@ -11,6 +11,7 @@ __all__ = [
     "DeviceError",
     "InfeasibleError",
     "LeaseLostError",
+    "PoolError",
     "PredictorError",
     "SpaceError",
     "StoreError",
@@ -64,6 +65,10 @@ class StrategyError(ArchsmithError):
 
 class InfeasibleError(StrategyError):
     """No architecture of the space satisfies the constraints; the message names the tightest value found."""
+
+
+class PoolError(ArchsmithError):
+    """An evaluation pool could not start or replace its workers, or was used after it was closed."""
 
 
 class StoreError(ArchsmithError):

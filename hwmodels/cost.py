@@ -44,8 +44,15 @@ class Prediction:
 class CostModel(Protocol):
     """Predicts one quantity on one device for a whole population; vectorised over candidates."""
 
-    quantity: str
-    device: str
+    @property
+    def quantity(self) -> str:
+        """What is predicted, with its unit in the name."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+        ...
 
     def predict(self, space: SearchSpace, genomes: NDArray[np.int16]) -> Prediction:
         """Estimate the cost of every row of `genomes` ([B, G], canonical)."""

@@ -1,6 +1,6 @@
-"""How quantities, times and counts read on a page: units, significant digits, plain labels.
+"""How quantities, times and counts read on a page: units, digits, plain labels.
 
-Values keep their stored unit everywhere but here. A table column gets one unit and one number of decimals for all of its
+Values keep their stored unit everywhere but here. A column gets one unit and one number of decimals for all of its
 rows, so that digits line up and numbers compare at a glance.
 """
 
@@ -101,7 +101,8 @@ def label_of(name: str) -> str:
 def choose_format(name: str, values: Iterable[float | None]) -> QuantityFormat:
     """The unit and decimals that suit all of `values` of the quantity `name`.
 
-    Decimals resolve a few hundredths of the values' range, and never fewer than three digits of a lone value.
+    The largest value gets three digits, and more where all values lie so close together that three would hide the
+    differences.
     """
     finite = [abs(value) for value in values if value is not None and math.isfinite(value)]
     largest = max(finite, default=0.0)
@@ -110,8 +111,8 @@ def choose_format(name: str, values: Iterable[float | None]) -> QuantityFormat:
     else:
         scales = ((factor, unit) for least, factor, unit in _SCALES.get(name, ()) if largest >= least)
         factor, unit = next(scales, (1.0, _UNITS.get(name, "")))
-    spread = (largest - min(finite, default=0.0)) * factor
-    reference = spread if spread > 0.02 * largest * factor else largest * factor
+    spread = largest - min(finite, default=0.0)
+    reference = factor * (spread if 0 < spread < 0.1 * largest else largest)
     decimals = 0 if reference <= 0 else min(max(2 - math.floor(math.log10(reference)), 0), 6)
     if name in _FRACTIONS:
         decimals = min(decimals, 2)

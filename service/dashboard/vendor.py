@@ -27,8 +27,8 @@ class VendoredFile:
 
 VENDORED: Final = {
     "plotly": VendoredFile(
-        # The strict bundle: the ordinary one builds WebGL shaders with `new Function`, which a strict CSP blocks; it then
-        # draws "WebGL is not supported" without any error.
+        # The strict bundle: the ordinary one builds WebGL shaders with `new Function`, which a strict CSP blocks; it
+        # then draws "WebGL is not supported" without any error.
         package="plotly.js-strict-dist-min",
         version="4.1.1",
         licence="MIT",
@@ -47,4 +47,4 @@ VENDORED: Final = {
 }
 
 PLOTLY_STYLE_HASH: Final = "sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o="
-"""The one inline style that the pinned Plotly inserts at load (its map library's); its other rules are in plotly.css."""
+"""The one inline style that the pinned Plotly inserts at load (of its map library); the others are in plotly.css."""

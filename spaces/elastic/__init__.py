@@ -1,0 +1,1 @@
+"""Weight-shared layers: one set of weights, and a forward pass that takes the choice."""

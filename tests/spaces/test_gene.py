@@ -6,11 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from archsmith.errors import SpaceError
-from archsmith.spaces.gene import Gene, GeneTable, When
 from contracts.sample_genes import OFA_UNITS, ofa_genes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from archsmith.errors import SpaceError
+from archsmith.spaces.gene import Gene, GeneTable, When
 
 
 def two_condition_genes() -> list[Gene]:

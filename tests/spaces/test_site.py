@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from archsmith.errors import SpaceError
 from archsmith.spaces.gene import Gene, GeneTable, When
 from archsmith.spaces.op import Op, Tensor, make_op

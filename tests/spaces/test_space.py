@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from contracts.sample_genes import ofa_genes
+
 from archsmith.errors import SpaceError
 from archsmith.spaces.gene import Gene, When
 from archsmith.spaces.space import GeneSpace
-from contracts.sample_genes import ofa_genes
 
 
 @pytest.fixture

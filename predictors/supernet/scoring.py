@@ -1,0 +1,119 @@
+"""Scoring subnets by the shared weights: validation accuracy without training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ... import spaces
+from ...errors import PredictorError
+from ...spaces.elastic.supernet import Supernet
+from ...spaces.space import SearchSpace
+from ..evaluation import measure_accuracy
+from ..optimization import channels_last, pick_device
+from ..tasks import catalog as tasks
+from ..tasks.task import Samples, Task
+from .calibration import Calibration
+from .settings import SupernetSettings
+
+__all__ = ["SOURCE", "SupernetScorer", "build_scorer"]
+
+SOURCE = "predicted:supernet"
+
+
+class SupernetScorer:
+    """Scores architectures on the validation split with shared weights; never sees the test split.
+
+    Args:
+        space: the space whose supernet was trained.
+        task: what it was trained on.
+        weights: the trained weights, safetensors.
+        settings: of calibration.
+        device: None = CUDA where there is one, else the CPU.
+
+    Raises:
+        PredictorError: the weights are missing or do not fit the space.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        weights: Path,
+        settings: SupernetSettings,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.space = space
+        self.device = pick_device(device)
+        self.supernet = _load_supernet(space, Path(weights), self.device)
+        self.calibration = Calibration(task, settings, self.device)
+        valid = task.split("valid").to(self.device)
+        self.valid = Samples(channels_last(valid.inputs), valid.labels)
+
+    def score(self, genome: NDArray[np.int16]) -> float:
+        """Validation accuracy in [0, 1] of one canonical genome [G]; the same whatever was scored before."""
+        architecture = self.space.decode(genome)
+        self.calibration.apply(self.supernet, architecture)
+        return measure_accuracy(lambda inputs: self.supernet(inputs, architecture), self.valid)
+
+    def extract(self, genome: NDArray[np.int16]) -> nn.Module:
+        """The calibrated subnet of a genome [G] as a network of its own, in evaluation mode."""
+        architecture = self.space.decode(genome)
+        self.calibration.apply(self.supernet, architecture)
+        return self.supernet.extract(architecture)
+
+
+def build_scorer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, float]]:
+    """What a pool's worker process builds once and then calls per candidate, on one thread.
+
+    Args:
+        config: JSON-able: ``space`` and ``task``, each {name, preset, options}; ``weights``, a path; ``settings``,
+            `SupernetSettings` by field name, may be left out.
+
+    Returns:
+        {"genome": [G] ints} -> {"accuracy": float in [0, 1], "seconds": float}.
+    """
+    torch.set_num_threads(1)
+    space, task = build_space_and_task(config)
+    settings = SupernetSettings.from_json(config.get("settings", {}))
+    scorer = SupernetScorer(space, task, Path(config["weights"]), settings)
+
+    def score(item: Mapping[str, Any]) -> dict[str, float]:
+        started = time.perf_counter()
+        value = scorer.score(np.asarray(item["genome"], dtype=np.int16))
+        return {"accuracy": value, "seconds": time.perf_counter() - started}
+
+    return score
+
+
+def build_space_and_task(config: Mapping[str, Any]) -> tuple[SearchSpace, Task]:
+    """The space and the task that a worker's config names."""
+    space, task = config["space"], config["task"]
+    return (
+        spaces.get(space["name"], space.get("preset"), **space.get("options", {})),
+        tasks.get(task["name"], **task.get("options", {})),
+    )
+
+
+def _load_supernet(space: SearchSpace, weights: Path, device: torch.device) -> Supernet:
+    supernet = space.supernet(seed=0)
+    try:
+        supernet.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise PredictorError(f"supernet weights {str(weights)!r}: cannot be read ({error}); train again.") from error
+    except RuntimeError as error:
+        raise PredictorError(
+            f"supernet weights {str(weights)!r} do not fit space {space.identity}; they belong to another space."
+        ) from error
+    supernet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return supernet.eval()

@@ -1,0 +1,215 @@
+"""Training one architecture alone, from scratch: the accuracy that a supernet's score only predicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import ConfigError, PredictorError
+from ..spaces.architecture import Architecture
+from ..spaces.space import SearchSpace
+from .evaluation import measure_accuracy
+from .optimization import OPTIMIZERS, channels_last, learning_rate, make_optimizer, pick_device, set_learning_rate
+from .supernet.checkpoint import write_tensors
+from .supernet.losses import label_loss
+from .supernet.scoring import build_space_and_task
+from .tasks.task import Task
+
+__all__ = ["SOURCE", "StandaloneResult", "StandaloneSettings", "TrainingStopped", "build_trainer", "train_standalone"]
+
+SOURCE = "measured:standalone"
+
+Progress = Callable[[int, int, str], None]
+
+
+class TrainingStopped(Exception):  # noqa: N818  # a request that was honoured, not an error
+    """A standalone training was asked to stop; it is short and keeps no checkpoint, so it starts again next time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandaloneSettings:
+    """How one architecture is trained alone; the defaults suit networks of about a million MACs on small images.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images per step.
+        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9).
+        learning_rate: peak; reached after the warm-up, then a half cosine down to 0.
+        warmup: share of the steps with a rising learning rate.
+        weight_decay: on weights, not on biases and norms.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    steps: int = 300
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    warmup: float = 0.2
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        limits = {"steps": (1, None), "batch_size": (2, None), "learning_rate": (1e-9, None), "weight_decay": (0, None)}
+        limits |= {"warmup": (0, 0.999), "label_smoothing": (0, 0.999)}
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(
+                value, int if name in ("steps", "batch_size") else (int, float)
+            ):
+                raise ConfigError(f"standalone.{name}", value, "a number")
+            if not low <= value <= (math.inf if high is None else high):
+                raise ConfigError(f"standalone.{name}", value, f"{low} or more" if high is None else f"{low} to {high}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ConfigError("standalone.optimizer", self.optimizer, ", ".join(OPTIMIZERS))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> StandaloneSettings:
+        """Settings from a mapping by field name; raises ConfigError for an unknown name."""
+        known = sorted(field.name for field in dataclasses.fields(cls))
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"standalone.{name}", values[name], f"settings {', '.join(known)}")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings by field name; `from_json` takes them back."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandaloneResult:
+    """A network trained alone.
+
+    Attributes:
+        network: on the CPU, in evaluation mode.
+        valid_accuracy: in [0, 1].
+        test_accuracy: in [0, 1]; None unless it was asked for.
+        seconds: wall time of the training.
+        steps: optimiser steps.
+    """
+
+    network: nn.Module
+    valid_accuracy: float
+    test_accuracy: float | None
+    seconds: float
+    steps: int
+
+
+def train_standalone(
+    space: SearchSpace,
+    architecture: Architecture,
+    task: Task,
+    settings: StandaloneSettings,
+    *,
+    seed: int,
+    test: bool = False,
+    device: torch.device | str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> StandaloneResult:
+    """Train `architecture` from scratch.
+
+    Args:
+        space: the architecture's space.
+        architecture: what to train.
+        task: gives batches and splits.
+        settings: the recipe.
+        seed: decides initial weights and batches.
+        test: whether the test split is scored too; only for verification.
+        device: None = CUDA where there is one, else the CPU.
+        progress: told after every step.
+        should_stop: asked before every step.
+
+    Raises:
+        TrainingStopped: `should_stop` said so.
+        PredictorError: the loss is no number any more.
+    """
+    target = pick_device(device)
+    network = space.network(architecture, seed=seed).to(target)
+    started = time.perf_counter()
+    _fit(network, task, settings, seed=seed, progress=progress, should_stop=should_stop)
+    seconds = time.perf_counter() - started
+    network = network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    return StandaloneResult(
+        network=network,
+        valid_accuracy=measure_accuracy(network, task.split("valid")),
+        test_accuracy=measure_accuracy(network, task.test_split()) if test else None,
+        seconds=seconds,
+        steps=settings.steps,
+    )
+
+
+def _fit(
+    network: nn.Module,
+    task: Task,
+    settings: StandaloneSettings,
+    *,
+    seed: int,
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+) -> None:
+    device = next(network.parameters()).device
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, settings.optimizer, weight_decay=settings.weight_decay)
+    for step in range(settings.steps):
+        if should_stop is not None and should_stop():
+            raise TrainingStopped(f"standalone training stopped after step {step}")
+        rate = learning_rate(step, settings.steps, settings.learning_rate, settings.warmup)
+        set_learning_rate(optimizer, rate)
+        batch = task.batch(step, settings.batch_size, seed, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = network(channels_last(batch.inputs))
+            loss = label_loss(logits, batch.labels, settings.label_smoothing)
+        if not math.isfinite(float(loss.detach())):
+            raise PredictorError(
+                f"standalone training diverged: the loss is {float(loss.detach())} at step {step} with learning rate "
+                f"{rate:.3g}; lower standalone.learning_rate (now {settings.learning_rate:g})."
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if progress is not None:
+            progress(step + 1, settings.steps, f"loss {float(loss.detach()):.3f}")
+
+
+def build_trainer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What a pool's worker process builds once and then calls per architecture, on one thread.
+
+    Args:
+        config: JSON-able: ``space`` and ``task``, each {name, preset, options}; ``settings``, `StandaloneSettings` by
+            field name, may be left out.
+
+    Returns:
+        {"genome": [G] ints, "seed": int, "test": bool, "weights_path": path or None} ->
+        {"valid_accuracy": float, "test_accuracy": float or None, "seconds": float, "steps": int,
+        "weights_path": path or None}; the network's `state_dict` is stored at `weights_path` as safetensors.
+    """
+    torch.set_num_threads(1)
+    space, task = build_space_and_task(config)
+    settings = StandaloneSettings.from_json(config.get("settings", {}))
+
+    def train(item: Mapping[str, Any]) -> dict[str, Any]:
+        architecture = space.decode(np.asarray(item["genome"], dtype=np.int16))
+        result = train_standalone(
+            space, architecture, task, settings, seed=int(item.get("seed", 0)), test=bool(item.get("test", False))
+        )
+        if path := item.get("weights_path"):
+            write_tensors(Path(path), result.network.state_dict())
+        return {
+            "valid_accuracy": result.valid_accuracy,
+            "test_accuracy": result.test_accuracy,
+            "seconds": result.seconds,
+            "steps": result.steps,
+            "weights_path": path or None,
+        }
+
+    return train

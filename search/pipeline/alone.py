@@ -1,0 +1,133 @@
+"""Train architectures alone, from scratch, each once: what the store has by the same recipe is not trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import PredictorError
+from ...predictors.training import StandaloneSettings
+from ...spaces.architecture import Architecture
+from ..pool import open_pool
+from .contracts import Interrupted, Recorder, ResultStore, StoredResult, identity_of
+from .prepare import Setting
+
+__all__ = ["Trained", "standalone_identity", "train_alone"]
+
+TRAINER = "archsmith.predictors.training:build_trainer"
+WEIGHTS = "weights.safetensors"
+KIND = "standalone"
+RECIPE_VERSION = 1
+"""Raise it when standalone training computes something else from the same settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """An architecture trained alone: accuracies on the valid and the test split, and where its weights are."""
+
+    architecture: Architecture
+    valid_accuracy: float
+    test_accuracy: float
+    seconds: float
+    weights: Path
+
+
+def train_alone(
+    setting: Setting, architectures: list[Architecture], recorder: Recorder, store: ResultStore
+) -> dict[str, Trained]:
+    """Train every architecture by the plan's recipe and seed, side by side in the pool.
+
+    Args:
+        setting: the plan with its names resolved.
+        architectures: without repetition.
+        recorder: told the progress; may interrupt between two trainings.
+        store: keeps each finished training under its identity.
+
+    Returns:
+        By architecture key.
+
+    Raises:
+        PredictorError: a training failed; those that finished are kept.
+        Interrupted: the recorder asked to stop.
+    """
+    trained: dict[str, Trained] = {}
+    missing = []
+    for architecture in architectures:
+        found = store.find(KIND, standalone_identity(setting, architecture))
+        if found is None:
+            missing.append(architecture)
+        else:
+            trained[architecture.key] = _trained(architecture, found)
+    total = len(architectures)
+    recorder.progress(len(trained), total, f"{len(trained)} of {total} trained alone")
+    if not missing:
+        return trained
+
+    def on_done(index: int, answer: Mapping[str, Any]) -> None:
+        if answer.get("status") != "failed":
+            architecture = missing[index]
+            summary = {key: answer[key] for key in ("valid_accuracy", "test_accuracy", "seconds")}
+            identity = standalone_identity(setting, architecture)
+            kept = store.keep(KIND, identity, store.scratch(KIND, identity), summary | {"key": architecture.key})
+            trained[architecture.key] = _trained(architecture, kept)
+        recorder.progress(len(trained), total, f"{len(trained)} of {total} trained alone")
+        if reason := recorder.should_stop():
+            raise Interrupted(reason)
+
+    answers = _run(setting, [_item(setting, store, architecture) for architecture in missing], on_done)
+    if errors := [str(answer["error"]) for answer in answers if answer.get("status") == "failed"]:
+        raise PredictorError(
+            f"verify: {len(errors)} of {len(missing)} trainings from scratch failed; the first: {errors[0]}. The "
+            "others are kept: mend the cause and resume the search."
+        )
+    return trained
+
+
+def _run(
+    setting: Setting, items: list[dict[str, Any]], on_done: Callable[[int, dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    plan = setting.plan
+    config = {"space": plan.space.to_json(), "task": plan.task.to_json(), "settings": dict(plan.standalone)}
+    with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
+        return pool.map(items, on_done)
+
+
+def _item(setting: Setting, store: ResultStore, architecture: Architecture) -> dict[str, Any]:
+    scratch = store.scratch(KIND, standalone_identity(setting, architecture))
+    return {
+        "genome": list(architecture.genome),
+        "seed": setting.plan.seed,
+        "test": True,
+        "weights_path": str(scratch / WEIGHTS),
+    }
+
+
+def standalone_identity(setting: Setting, architecture: Architecture) -> str:
+    """Hash of everything that decides the trained weights."""
+    settings = StandaloneSettings.from_json(setting.plan.standalone)
+    return identity_of(
+        key=architecture.key,
+        task=setting.task.identity,
+        settings=settings.to_json(),
+        seed=setting.plan.seed,
+        version=RECIPE_VERSION,
+    )
+
+
+def _trained(architecture: Architecture, stored: StoredResult) -> Trained:
+    summary = stored.summary
+
+    def number(name: str) -> float:
+        value = summary[name]
+        assert isinstance(value, int | float)
+        return float(value)
+
+    return Trained(
+        architecture=architecture,
+        valid_accuracy=number("valid_accuracy"),
+        test_accuracy=number("test_accuracy"),
+        seconds=number("seconds"),
+        weights=stored.directory / WEIGHTS,
+    )

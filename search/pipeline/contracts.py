@@ -1,0 +1,238 @@
+"""What the pipeline is told (the plan) and what it tells the world (recorder, result store).
+
+A pipeline never knows the database: the service hands it a recorder and a result store backed by tables, a script hands
+it ones in memory and in a folder. Both see the same calls in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..budget import Budget
+from ..problem import Constraint, Objective
+from ..strategy import Results, StrategyState
+from ..study import Recorder as StudyRecorder
+
+__all__ = [
+    "Checkpoint",
+    "Interrupted",
+    "ModuleSpec",
+    "Observation",
+    "Plan",
+    "PoolSpec",
+    "Recorder",
+    "ResultStore",
+    "Stage",
+    "StoredResult",
+    "VerifiedMember",
+    "identity_of",
+]
+
+
+class Stage(StrEnum):
+    """The stages of a search, in order."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    MODEL = "model"
+    SEARCH = "search"
+    VERIFY = "verify"
+    EXPORT = "export"
+
+
+class Interrupted(Exception):  # noqa: N818  # a request that was honoured, not an error
+    """The recorder asked to stop; everything needed to continue has been stored.
+
+    Args:
+        reason: what the recorder's `should_stop` answered, e.g. ``pause`` or ``cancel``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSpec:
+    """A catalog entry by name, with its options: a space, a task, a strategy. JSON-able for worker processes."""
+
+    name: str
+    preset: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON form that worker processes receive."""
+        return {"name": self.name, "preset": self.preset, "options": dict(self.options)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """Where candidates are evaluated: `serial`, `local` processes or `ray` actors."""
+
+    kind: str = "local"
+    workers: int = 2
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A complete, validated search: everything that decides what the pipeline does.
+
+    Attributes:
+        space: search space by catalog name, preset and options.
+        task: data set and loss by catalog name and options.
+        devices: names of the devices that objectives and constraints may refer to.
+        objectives: at least one; `accuracy` comes from the supernet, the others are known before evaluation.
+        constraints: hard limits, enforced inside the search.
+        strategy: proposer by catalog name and options.
+        budget: ends the search stage: trials, minutes or watt-hours, whichever comes first.
+        supernet, standalone, cost_model: settings of those stages, by field name; defaults where left out.
+        members: how many front members `verify` retrains and measures, at least 5.
+        audit: how many random architectures are retrained to compare the supernet's ranking with.
+        batch: how many proposals are evaluated between two checkpoints.
+        seed: decides everything but measurements.
+        pool: where candidates are evaluated; changes no result.
+    """
+
+    space: ModuleSpec
+    task: ModuleSpec
+    devices: Sequence[str]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    strategy: ModuleSpec
+    budget: Budget
+    supernet: Mapping[str, Any] = field(default_factory=dict)
+    standalone: Mapping[str, Any] = field(default_factory=dict)
+    cost_model: Mapping[str, Any] = field(default_factory=dict)
+    members: int = 5
+    audit: int = 10
+    batch: int = 16
+    seed: int = 0
+    pool: PoolSpec = field(default_factory=PoolSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Where the search stage stands.
+
+    Attributes:
+        results: everything recorded so far, in order.
+        state: the strategy's memory after consuming exactly those results.
+        seconds: spent by the search stage so far.
+        watt_hours: spent by the search stage so far.
+        reference: [M] the reference point, or None while it is not fixed.
+    """
+
+    results: Results
+    state: StrategyState
+    seconds: float
+    watt_hours: float
+    reference: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One value of a verified member: measured or predicted, as its source says."""
+
+    quantity: str
+    device: str | None
+    value: float
+    spread: float | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedMember:
+    """A front member after retraining and measuring.
+
+    Attributes:
+        number: its trial.
+        values: [M] minimised: measured where an instrument exists, else the model's value.
+        observations: every value with spread and source.
+        files: exported files by role; empty before export.
+        feasible: whether the verified values satisfy every constraint.
+    """
+
+    number: int
+    values: tuple[float, ...]
+    observations: tuple[Observation, ...]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    feasible: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """A stage's output kept under its identity: a folder of files and a JSON summary."""
+
+    directory: Path
+    summary: Mapping[str, object]
+
+
+class ResultStore(Protocol):
+    """Keeps what stages produce, by kind and identity, so that equal inputs are never computed twice."""
+
+    def find(self, kind: str, identity: str) -> StoredResult | None:
+        """The stored result, or None."""
+        ...
+
+    def keep(self, kind: str, identity: str, directory: Path, summary: Mapping[str, object]) -> StoredResult:
+        """Store the files of `directory` with their summary; all or nothing."""
+        ...
+
+    def scratch(self, kind: str, identity: str) -> Path:
+        """A folder for checkpoints of unfinished work, the same one after a kill and a restart."""
+        ...
+
+
+class Recorder(StudyRecorder, Protocol):
+    """What the pipeline tells the world, and what the world may ask of it; the study's recorder and more.
+
+    The recorder of a search that continues returns from `checkpoint` what an earlier run recorded.
+    """
+
+    def stage(self, stage: Stage, *, reused: bool = False) -> None:
+        """A stage begins; `reused` where its stored result was found and nothing needs doing."""
+        ...
+
+    def progress(self, done: float, total: float, message: str) -> None:
+        """Progress of the current stage, in the stage's own units."""
+        ...
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Where the search stage was interrupted, or None for a fresh one."""
+        ...
+
+    def spend(self, seconds: float, watt_hours: float) -> None:
+        """What the search stage has spent so far; stored with the next results."""
+        ...
+
+    def reference(self, reference: NDArray[np.float64]) -> None:
+        """The reference point [M] of every hypervolume of this search, minimised; fixed once."""
+        ...
+
+    def verified(self, members: Sequence[VerifiedMember]) -> None:
+        """Front members that were retrained and measured, exported files included; replaces what was told before."""
+        ...
+
+    def report(self, report: Mapping[str, object]) -> None:
+        """The search's report as far as it is known; replaces what was told before."""
+        ...
+
+
+def identity_of(**parts: object) -> str:
+    """A short stable hash of JSON-able inputs: equal inputs, equal identity.
+
+    >>> identity_of(space="a", steps=3) == identity_of(steps=3, space="a")
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,182 @@
+"""Search: the one loop of `Study`, with accuracy from the pool and everything else known for whole populations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import StrategyError
+from ...hwmodels import catalog as devices
+from ..budget import Meter, open_energy_counter
+from ..evaluators import CompositeEvaluator, Known, Measured, Measurer
+from ..feasibility import check_feasible
+from ..pareto import reference_point
+from ..pool import Pool, open_pool
+from ..problem import Population, Problem
+from ..strategies import catalog as strategies
+from ..strategy import Results, StrategyState
+from ..study import Outcome, Study
+from .contracts import Interrupted, Recorder, Stage, StoredResult
+from .model import CostModels
+from .prepare import Setting
+from .train import WEIGHTS
+
+__all__ = ["Exploration", "accuracy_by", "columns_of", "explore", "problem_of", "scorer_pool"]
+
+SCORER = "archsmith.predictors.supernet.scoring:build_scorer"
+ACCURACY = "accuracy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exploration:
+    """What the search stage found.
+
+    Attributes:
+        problem: what was searched.
+        results: every trial, in order of number.
+        reference: [M] the reference point.
+        outcome: how it ended, and what it spent.
+    """
+
+    problem: Problem
+    results: Results
+    reference: NDArray[np.float64]
+    outcome: Outcome
+
+
+def problem_of(setting: Setting, models: CostModels) -> Problem:
+    """The plan's problem with every quantity that needs no evaluation."""
+    plan = setting.plan
+    return Problem(space=setting.space, objectives=plan.objectives, constraints=plan.constraints, known=models.known)
+
+
+def scorer_pool(setting: Setting, supernet: StoredResult) -> Pool:
+    """Workers that score genomes with the trained supernet."""
+    plan = setting.plan
+    config = {
+        "space": plan.space.to_json(),
+        "task": plan.task.to_json(),
+        "weights": str(supernet.directory / WEIGHTS),
+        "settings": dict(plan.supernet),
+    }
+    return open_pool(plan.pool.kind, plan.pool.workers, SCORER, config, address=plan.pool.address)
+
+
+def accuracy_by(pool: Pool) -> Measurer:
+    """Accuracy of a population, scored by the pool; failures are rows, not exceptions."""
+
+    def measure(genomes: Population) -> Measured:
+        answers = pool.map([{"genome": [int(choice) for choice in row]} for row in genomes])
+        ok = np.array([answer.get("status") != "failed" for answer in answers], dtype=np.bool_)
+        values = np.array([float(answer.get(ACCURACY, np.nan)) for answer in answers])
+        seconds = np.array([float(answer.get("seconds", 0.0)) for answer in answers])
+        return Measured(values=values, seconds=seconds, ok=ok, source="predicted:supernet")
+
+    return measure
+
+
+def columns_of(problem: Problem, models: CostModels, accuracy: Measurer) -> dict[str, Known | Measurer]:
+    """How every objective and constrained quantity of the problem is obtained."""
+    wanted = {item.label for item in (*problem.objectives, *problem.constraints)}
+    known: dict[str, Known | Measurer] = {
+        name: Known(quantity, models.source(name)) for name, quantity in problem.known.items() if name in wanted
+    }
+    return known | ({ACCURACY: accuracy} if ACCURACY in wanted else {})
+
+
+def explore(setting: Setting, models: CostModels, supernet: StoredResult, recorder: Recorder) -> Exploration:
+    """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
+
+    Raises:
+        InfeasibleError: the constraints cannot be met.
+        Interrupted: the recorder asked to stop.
+    """
+    plan = setting.plan
+    recorder.stage(Stage.SEARCH)
+    problem = problem_of(setting, models)
+    check_feasible(problem, np.random.default_rng(plan.seed))
+    strategy = strategies.get(plan.strategy.name, problem, plan.seed, **plan.strategy.options)
+    earlier = recorder.checkpoint()
+    if earlier is not None:
+        strategy.restore(earlier.state)
+    power = devices.get("host").busy_power_w  # the machine that searches, whatever it searches for
+    meter = Meter(
+        open_energy_counter(power.value if power else 0.0),
+        seconds=earlier.seconds if earlier else 0.0,
+        watt_hours=earlier.watt_hours if earlier else 0.0,
+    )
+    teller = _Teller(recorder, meter, setting, earlier.results if earlier else None)
+    if earlier is not None and earlier.reference is not None:
+        teller.reference = earlier.reference
+    with scorer_pool(setting, supernet) as pool:
+        study = Study(
+            problem=problem,
+            strategy=strategy,
+            evaluator=CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool))),
+            budget=plan.budget,
+            recorder=teller,
+            batch=plan.batch,
+            meter=meter,
+        )
+        outcome = study.run(trials=len(earlier.results) if earlier else 0)
+    if outcome.reason == "stopped":
+        raise Interrupted(outcome.message)
+    results = teller.all
+    if results is None or teller.reference is None:
+        raise StrategyError(
+            f"search: {len(results) if results else 0} trials, none of them feasible, so there is no front. Raise the "
+            "budget, loosen the constraints, or look at the failed trials."
+        )
+    return Exploration(problem=problem, results=results, reference=teller.reference, outcome=outcome)
+
+
+class _Teller:
+    """Passes the study's words on, fixes the reference point once, and keeps what verify needs."""
+
+    def __init__(self, recorder: Recorder, meter: Meter, setting: Setting, earlier: Results | None) -> None:
+        self._recorder = recorder
+        self._meter = meter
+        self._setting = setting
+        self._parts = [earlier] if earlier is not None else []
+        self._trials = len(earlier) if earlier is not None else 0
+        self.reference: NDArray[np.float64] | None = None
+
+    def results(self, results: Results, state: StrategyState) -> None:
+        """Fix the reference point with the first feasible batch, then record."""
+        if self.reference is None and results.feasible.any():
+            self.reference = reference_point(results.values[results.feasible])
+            self._recorder.reference(self.reference)
+        self._recorder.spend(self._meter.seconds, self._meter.watt_hours)
+        self._recorder.results(results, state)
+        self._parts.append(results)
+        self._trials += len(results)
+        self._progress()
+
+    def event(self, kind: str, data: Mapping[str, object]) -> None:
+        """Pass on."""
+        self._recorder.event(kind, data)
+
+    def should_stop(self) -> str | None:
+        """Pass on."""
+        return self._recorder.should_stop()
+
+    @property
+    def all(self) -> Results | None:
+        """Everything recorded, earlier runs included."""
+        return Results.concatenate(self._parts) if self._parts else None
+
+    def _progress(self) -> None:
+        """Report the share of whichever budget is closest to its end."""
+        budget = self._setting.plan.budget
+        shares = [
+            (self._trials, budget.trials, "trials"),
+            (self._meter.seconds / 60, budget.minutes, "minutes"),
+            (self._meter.watt_hours, budget.watt_hours, "Wh"),
+        ]
+        done, total, unit = max(
+            ((done, total, unit) for done, total, unit in shares if total), key=lambda item: item[0] / item[1]
+        )
+        self._recorder.progress(done, total, f"{self._trials} trials, {done:.4g} of {total:g} {unit}")

@@ -1,0 +1,83 @@
+"""Run a plan: every stage in order, each resumable, each skipped where its result is already stored."""
+
+from __future__ import annotations
+
+import time
+
+from .contracts import Plan, Recorder, ResultStore, Stage
+from .explore import Exploration, explore
+from .export import export_members
+from .model import fit_cost_models
+from .prepare import build_setting
+from .train import train_supernet
+from .verify import verify
+
+__all__ = ["run_pipeline"]
+
+
+def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str, object]:
+    """Take a plan from names to exported, verified models.
+
+    Args:
+        plan: a validated plan.
+        recorder: hears of every stage, result and report; may ask to stop.
+        store: keeps stage outputs and checkpoints.
+
+    Returns:
+        The report, as the recorder has received it.
+
+    Raises:
+        Interrupted: the recorder asked to stop; running the same plan with the same recorder and store continues.
+        ArchsmithError: the plan cannot work, or a stage failed; the message says what to do.
+    """
+    clock = _Clock()
+    recorder.stage(Stage.PREPARE)
+    setting = build_setting(plan)
+    clock.lap(Stage.PREPARE)
+    supernet = train_supernet(setting, recorder, store)
+    clock.lap(Stage.TRAIN)
+    models = fit_cost_models(setting, recorder, store)
+    clock.lap(Stage.MODEL)
+    report: dict[str, object] = {"supernet": dict(supernet.summary), "cost_models": models.report()}
+    recorder.report(report)
+    found = explore(setting, models, supernet, recorder)
+    clock.lap(Stage.SEARCH)
+    report["search"] = _search_section(found)
+    recorder.report(report)
+    verification = verify(setting, models, supernet, found, recorder=recorder, store=store)
+    clock.lap(Stage.VERIFY)
+    report |= verification.report
+    recorder.verified(verification.members)
+    recorder.report(report)
+    export_members(setting, verification, recorder, store)
+    clock.lap(Stage.EXPORT)
+    report["seconds"] = clock.seconds
+    recorder.report(report)
+    return report
+
+
+def _search_section(found: Exploration) -> dict[str, object]:
+    outcome = found.outcome
+    return {
+        "trials": outcome.trials,
+        "failed": int((~found.results.ok).sum()),
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "seconds": outcome.seconds,
+        "watt_hours": outcome.watt_hours,
+        "energy_source": outcome.energy_source,
+    }
+
+
+class _Clock:
+    """Seconds per stage of this run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: Stage) -> None:
+        """Book the time since the last lap on a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = round(now - self._last, 3)
+        self._last = now

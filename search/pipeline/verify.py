@@ -1,0 +1,202 @@
+"""Verify: retrain and measure members of the front, audit the supernet's ranking, and compare with random sampling.
+
+The believed front was found with shared weights and models. Here a spread of its members and an audit of random
+architectures are trained alone from scratch by one recipe; the test split is touched here and nowhere else. What agrees
+and what does not both go into the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DeviceError
+from ...hwmodels.latency import measure_network
+from ...predictors.ranking import agreement
+from ...spaces.architecture import Architecture
+from ..evaluators import CompositeEvaluator
+from ..pareto import nondominated_mask
+from ..problem import Population, label
+from ..protocol import compare_fronts, relative_improvement
+from ..strategy import Proposals, Results
+from .alone import Trained, train_alone
+from .contracts import Observation, Recorder, ResultStore, Stage, StoredResult, VerifiedMember
+from .explore import ACCURACY, Exploration, accuracy_by, columns_of, scorer_pool
+from .model import CostModels
+from .prepare import Setting
+from .select import random_feasible, spread_members
+
+__all__ = ["Verification", "plain", "verify"]
+
+AUDIT_SEED = 1
+"""Added to the plan's seed: the audit must not repeat the draws of the strategy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What verify found: the members with their networks, and the report's sections."""
+
+    members: tuple[VerifiedMember, ...]
+    trained: tuple[Trained, ...]
+    report: Mapping[str, object]
+
+
+def verify(
+    setting: Setting,
+    models: CostModels,
+    supernet: StoredResult,
+    found: Exploration,
+    *,
+    recorder: Recorder,
+    store: ResultStore,
+) -> Verification:
+    """Check what the search believed.
+
+    Raises:
+        Interrupted: the recorder asked to stop; finished trainings are kept.
+    """
+    recorder.stage(Stage.VERIFY)
+    plan, problem = setting.plan, found.problem
+    numbers = _front_numbers(found.results)
+    chosen = numbers[spread_members(found.results.values[numbers], plan.members)]
+    rng = np.random.default_rng(plan.seed + AUDIT_SEED)
+    audit = random_feasible(problem, plan.audit, rng)
+    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit)
+    architectures = [setting.space.decode(row) for row in (*found.results.genomes[chosen], *audit)]
+    unique = list({architecture.key: architecture for architecture in architectures}.values())
+    trained = train_alone(setting, unique, recorder, store)
+    of_members = [trained[architecture.key] for architecture in architectures[: len(chosen)]]
+    of_audit = [trained[architecture.key] for architecture in architectures[len(chosen) :]]
+    members = tuple(
+        _member(setting, models, found, int(number), result) for number, result in zip(chosen, of_members, strict=True)
+    )
+    rng = np.random.default_rng(plan.seed)
+    compared = compare_fronts(
+        _feasible_values(found.results),
+        _feasible_values(random),
+        found.reference,
+        rng,
+        evaluations=max(len(found.results), len(random)),
+    )
+    improved = relative_improvement(
+        np.array([result.test_accuracy for result in of_members]),
+        np.array([result.test_accuracy for result in of_audit]),
+        rng,
+    )
+    report = {
+        "ranking": _ranking(found, random, of_audit, seed=plan.seed),
+        "random": {"front": plain(compared), "accuracy": plain(improved)},
+        "members": [_row(found, member, result) for member, result in zip(members, of_members, strict=True)],
+    }
+    return Verification(members=members, trained=tuple(of_members), report=report)
+
+
+def _front_numbers(results: Results) -> NDArray[np.int64]:
+    feasible = np.flatnonzero(results.feasible)
+    return feasible[nondominated_mask(results.values[feasible])]
+
+
+def _score_random(
+    setting: Setting,
+    models: CostModels,
+    supernet: StoredResult,
+    found: Exploration,
+    *,
+    rng: np.random.Generator,
+    audit: Population,
+) -> Results:
+    """As many random feasible architectures as the search had trials, scored the same way; the audit comes first."""
+    problem = found.problem
+    others = random_feasible(problem, max(len(found.results) - len(audit), 0), rng)
+    genomes = np.concatenate([audit, others])
+    with scorer_pool(setting, supernet) as pool:
+        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool)))
+        return evaluator.evaluate(Proposals.full(genomes))
+
+
+def _ranking(found: Exploration, random: Results, audit: list[Trained], *, seed: int) -> dict[str, object]:
+    """How far the supernet ranks the audit as training alone does; empty where accuracy is no objective."""
+    names = [objective.name for objective in found.problem.objectives]
+    if ACCURACY not in names:
+        return {}
+    believed = found.problem.minimised(random.values[: len(audit)])[:, names.index(ACCURACY)]
+    actual = np.array([result.valid_accuracy for result in audit])
+    return plain(agreement(believed, actual, seed=seed))
+
+
+def _feasible_values(results: Results) -> NDArray[np.float64]:
+    return results.values[results.feasible]
+
+
+def plain(record: Any) -> dict[str, object]:
+    """A dataclass as JSON-able data; what is not finite becomes None, since JSON has no such numbers."""
+    values = dataclasses.asdict(record)
+    return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in values.items()}
+
+
+def _member(setting: Setting, models: CostModels, found: Exploration, number: int, result: Trained) -> VerifiedMember:
+    observations = [
+        Observation(
+            quantity=ACCURACY, device=None, value=result.test_accuracy, spread=None, source="measured:standalone"
+        ),
+        *_on_devices(setting, models, result.architecture),
+    ]
+    natural = {label(item.quantity, item.device): item.value for item in observations}
+    genome = np.array([result.architecture.genome], dtype=np.int16)
+    for name, quantity in found.problem.known.items():
+        natural.setdefault(name, float(quantity(genome)[0]))
+    values = found.problem.minimised(np.array([[natural[item.label] for item in found.problem.objectives]]))[0]
+    feasible = all(item.violation(np.array([natural[item.label]]))[0] <= 0 for item in found.problem.constraints)
+    return VerifiedMember(
+        number=number, values=tuple(values.tolist()), observations=tuple(observations), feasible=feasible
+    )
+
+
+def _on_devices(setting: Setting, models: CostModels, architecture: Architecture) -> list[Observation]:
+    """Measured where the device is this machine and has the instrument, else predicted, each marked as what it is."""
+    out = []
+    genome = np.array([architecture.genome], dtype=np.int16)
+    for name, device in setting.devices.items():
+        try:
+            measured = {item.quantity: item for item in measure_network(setting.space, architecture, device)}
+        except DeviceError:
+            measured = {}  # not this machine: its values stay predictions
+        for quantity in ("latency_ms", "energy_mj"):
+            if item := measured.get(quantity):
+                observation = Observation(
+                    quantity=quantity, device=name, value=item.value, spread=item.iqr, source=item.source
+                )
+            else:
+                estimate = models.models[label(quantity, name)].predict(setting.space, genome)
+                observation = Observation(
+                    quantity=quantity,
+                    device=name,
+                    value=float(estimate.mean[0]),
+                    spread=float(estimate.std[0]),
+                    source=estimate.source,
+                )
+            out.append(observation)
+    return out
+
+
+def _row(found: Exploration, member: VerifiedMember, result: Trained) -> dict[str, object]:
+    believed = found.problem.minimised(found.results.values[member.number][None])[0]
+    labels = [item.label for item in found.problem.objectives]
+    return {
+        "number": member.number,
+        "key": result.architecture.key,
+        "believed": dict(zip(labels, believed.tolist(), strict=True)),
+        "verified": {
+            label(item.quantity, item.device): {"value": item.value, "spread": item.spread, "source": item.source}
+            for item in member.observations
+        },
+        "valid_accuracy": result.valid_accuracy,
+        "feasible": member.feasible,
+        "seconds": result.seconds,
+    }

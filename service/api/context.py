@@ -1,0 +1,141 @@
+"""What every route shares: settings, store, cursors; and the one check of who may call which route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from fastapi import Depends, Header, Query, Request
+
+from ..auth import LOCAL, Principal, authenticate
+from ..settings import Settings
+from ..store.records import Role
+from ..store.store import Store
+from .cursors import Cursors
+from .problems import ProblemError
+
+__all__ = ["ACCESS", "API", "PUBLIC", "Context", "ContextDep", "CursorParam", "Limit", "PrincipalDep", "authorize"]
+
+API: Final = "/api/v1"
+
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""Routes that anyone may read."""
+
+_READ: Final = (
+    "/metrics",
+    f"{API}/searches",
+    f"{API}/searches/{{search_id}}",
+    f"{API}/searches/{{search_id}}/artifacts",
+    f"{API}/searches/{{search_id}}/events",
+    f"{API}/searches/{{search_id}}/front",
+    f"{API}/searches/{{search_id}}/front/history",
+    f"{API}/searches/{{search_id}}/points",
+    f"{API}/searches/{{search_id}}/trials",
+    f"{API}/searches/{{search_id}}/trials/{{number}}",
+    f"{API}/artifacts/{{artifact_id}}",
+    f"{API}/artifacts/{{artifact_id}}/content",
+    f"{API}/devices",
+    f"{API}/devices/{{name}}",
+    f"{API}/jobs",
+    f"{API}/jobs/{{job_id}}",
+    f"{API}/spaces",
+    f"{API}/spaces/{{name}}",
+)
+_COMPUTE: Final = (f"{API}/spaces/{{name}}/sample", f"{API}/spaces/{{name}}/validate")
+_WRITE: Final = (
+    f"{API}/searches",
+    f"{API}/searches/{{search_id}}/cancel",
+    f"{API}/searches/{{search_id}}/pause",
+    f"{API}/searches/{{search_id}}/resume",
+)
+
+ACCESS: Final = MappingProxyType({
+    **{("GET", path): Role.VIEWER for path in _READ},
+    **{("POST", path): Role.VIEWER for path in _COMPUTE},
+    **{("POST", path): Role.EDITOR for path in _WRITE},
+    ("DELETE", f"{API}/searches/{{search_id}}"): Role.ADMIN,
+})  # fmt: skip
+"""The role that each route of the API needs, by method and path template. What is not listed is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `create_app` was given."""
+
+    settings: Settings
+    store: Store
+    cursors: Cursors
+    signing_key: bytes
+
+
+def context_of(request: Request) -> Context:
+    """The application's context."""
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+ContextDep = Annotated[Context, Depends(context_of)]
+Limit = Annotated[int, Query(ge=1, le=500, description="At most this many items.")]
+CursorParam = Annotated[str | None, Query(max_length=1024, description="`next_cursor` of the page before.")]
+
+
+def authorize(
+    request: Request,
+    context: ContextDep,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Principal:
+    """Who calls, if they may: a dependency of every router, so that a new route is closed until `ACCESS` opens it.
+
+    Raises:
+        ProblemError: 401 without a valid key, 403 with one whose role does not suffice, or for another site's page.
+    """
+    path = request.scope["route"].path
+    if path in PUBLIC:
+        return LOCAL
+    principal = _identify(context, authorization)
+    needed = _needed_role(request.method, path)
+    if needed is None or not principal.may(needed):
+        allowed = f"role {needed} or above" if needed else "nobody"
+        raise ProblemError(
+            403, "forbidden", f"{request.method} {path} is open to {allowed}; this key has role {principal.role}."
+        )
+    if authorization is None and request.method not in ("GET", "HEAD"):
+        _refuse_other_sites(request)
+    return principal
+
+
+PrincipalDep = Annotated[Principal, Depends(authorize)]
+
+
+def _identify(context: Context, authorization: str | None) -> Principal:
+    if authorization is None:
+        if not context.settings.needs_api_key:
+            return LOCAL
+        raise _unauthorized("This server needs an API key; send it as `Authorization: Bearer nas_…`.")
+    scheme, _, key = authorization.partition(" ")
+    principal = authenticate(context.store, context.signing_key, key.strip()) if scheme.lower() == "bearer" else None
+    if principal is None:
+        raise _unauthorized("The API key is malformed, unknown or revoked.")
+    return principal
+
+
+def _unauthorized(detail: str) -> ProblemError:
+    return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="archsmith"'})
+
+
+def _needed_role(method: str, path: str) -> Role | None:
+    """The role that the route needs; None = refused. Pages of the dashboard are read by viewers."""
+    method = "GET" if method == "HEAD" else method
+    if not path.startswith("/api/") and method == "GET":
+        return Role.VIEWER
+    return ACCESS.get((method, path))
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page of another origin must not act through the browser of someone who needs no key here."""
+    origin = request.headers.get("origin")
+    foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    if foreign or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ProblemError(403, "cross-site-request", "Requests that change something are not taken from other sites.")

@@ -1,0 +1,94 @@
+"""Who may do what: API keys with a role, checked before every route.
+
+A key reads ``nas_<id>_<secret>``. The store keeps an HMAC-SHA256 of the secret: it is random and long, so that no slow
+hash is needed, and a stolen database holds nothing that opens a door.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import ConfigError
+from .settings import ENV_PREFIX, Settings, is_loopback
+from .store.faults import NotFound
+from .store.records import Role
+from .store.store import Store
+
+__all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of"]
+
+_KEY = re.compile(r"nas_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
+_RANK: Final = {Role.VIEWER: 0, Role.EDITOR: 1, Role.ADMIN: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who sends a request.
+
+    Attributes:
+        name: for logs and idempotency; the key's id, or ``local``.
+        role: what it may do.
+    """
+
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        """Whether its role includes `role`."""
+        return _RANK[self.role] >= _RANK[role]
+
+
+LOCAL: Final = Principal(name="local", role=Role.ADMIN)
+"""Whoever reaches a server that listens on loopback and asks for no keys."""
+
+
+def digest_of(secret: str, signing_key: bytes) -> str:
+    """What the store keeps of a key's secret."""
+    return hmac.digest(signing_key, b"api-key:" + secret.encode(), "sha256").hex()
+
+
+def create_key(store: Store, signing_key: bytes, *, name: str, role: Role) -> str:
+    """Make and register a key; the returned text is shown once and kept nowhere."""
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    store.create_api_key(name=name, role=role, digest=digest_of(secret, signing_key), key_id=key_id)
+    return f"nas_{key_id}_{secret}"
+
+
+def authenticate(store: Store, signing_key: bytes, key: str) -> Principal | None:
+    """Who owns `key`; None for one that is malformed, unknown, wrong or revoked."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    try:
+        record = store.api_key(match["id"])
+    except NotFound:
+        return None
+    valid = hmac.compare_digest(record.digest, digest_of(match["secret"], signing_key))
+    return Principal(name=record.id, role=record.role) if valid and record.revoked is None else None
+
+
+def check_exposure(settings: Settings, store: Store) -> None:
+    """Refuse to be reachable from other machines without API keys.
+
+    Raises:
+        ConfigError: `host` is no loopback address, and keys are switched off or there is none.
+    """
+    if is_loopback(settings.host):
+        return
+    if not settings.needs_api_key:
+        raise ConfigError(
+            f"{ENV_PREFIX}REQUIRE_API_KEY",
+            False,
+            "true while other machines can reach the server",
+            f"Leave it unset, or listen on 127.0.0.1 instead of {settings.host}.",
+        )
+    if not any(record.revoked is None for record in store.api_keys()):
+        raise ConfigError(
+            f"{ENV_PREFIX}HOST",
+            settings.host,
+            "a loopback address as long as there is no API key",
+            "Create one first: archsmith key create --name <name> --role admin.",
+        )

@@ -1,0 +1,1 @@
+"""From stored records to what the pages show: pure functions, no HTTP."""

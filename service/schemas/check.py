@@ -1,0 +1,325 @@
+"""The one check of a job that YAML, REST and SDK all go through: types and keys first, then names and their fit.
+
+Every mistake is reported with its dotted place, the value, what is allowed and, where a name is close to a known one,
+what was probably meant. All mistakes of a job are found in one go.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ...errors import ConfigError
+from .job import ConstraintSection, JobSpec, ObjectiveSection
+
+__all__ = [
+    "QUANTITIES",
+    "InvalidJobError",
+    "QuantityKind",
+    "check_job",
+    "check_names",
+    "explain",
+    "place_of",
+    "unknown_name",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantityKind:
+    """What a job may say about a quantity."""
+
+    direction: Literal["min", "max"]
+    needs_device: bool
+    may_constrain: bool = True
+
+
+QUANTITIES: Final[Mapping[str, QuantityKind]] = MappingProxyType({
+    "accuracy": QuantityKind(direction="max", needs_device=False),
+    "energy_mj": QuantityKind(direction="min", needs_device=True),
+    "latency_ms": QuantityKind(direction="min", needs_device=True),
+    "macs": QuantityKind(direction="min", needs_device=False),
+    "params": QuantityKind(direction="min", needs_device=False),
+})  # fmt: skip
+"""Every quantity that objectives and constraints may name."""
+
+
+class InvalidJobError(ConfigError):
+    """A job that cannot run; `errors` holds every mistake, the first of them being this error itself.
+
+    Args:
+        errors: at least one.
+    """
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(first.place, first.value, first.allowed, first.hint)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors) if len(self.errors) > 1 else super().__str__()
+
+
+def check_job(data: Mapping[str, Any] | JobSpec, *, local: bool = False) -> JobSpec:
+    """Validate a job against the catalogs and fill in its defaults.
+
+    Args:
+        data: the job as plain data, or already parsed.
+        local: whether it runs in this process, where it may name a path and a pool.
+
+    Returns:
+        The resolved job.
+
+    Raises:
+        InvalidJobError: a ConfigError that lists every mistake.
+    """
+    if isinstance(data, JobSpec):
+        job = data
+    else:
+        try:
+            job = JobSpec.model_validate(data)
+        except ValidationError as error:
+            raise InvalidJobError(explain(error.errors(include_url=False))) from error
+    return check_names(job, local=local)
+
+
+def check_names(job: JobSpec, *, local: bool = False) -> JobSpec:
+    """The part of `check_job` that needs the catalogs; same arguments, result and error."""
+    from .resolve import resolve
+
+    resolved = job.model_copy(
+        update={
+            "objectives": [_with_defaults(objective, job) for objective in job.objectives],
+            "constraints": [_with_device(constraint, job) for constraint in job.constraints],
+        }
+    )
+    errors = [
+        *_check_space(job),
+        *_check_task(job, local),
+        *_check_devices(job),
+        *_check_objectives(resolved),
+        *_check_constraints(resolved),
+        *_check_strategy(job),
+    ]
+    if job.pool is not None and not local:
+        errors.append(
+            ConfigError("pool", job.pool.kind, "nothing here", "The service chooses its pool by ARCHSMITH_POOL.")
+        )
+    if errors:
+        raise InvalidJobError(errors)
+    return resolve(resolved)
+
+
+# --- from pydantic's errors to ours --------------------------------------------------------------------------------
+
+
+def explain(errors: Iterable[Any], model: type[BaseModel] = JobSpec) -> list[ConfigError]:
+    """Pydantic's errors as ours: one per place, in their order.
+
+    Args:
+        errors: `ValidationError.errors()`, locations relative to `model`.
+        model: what was validated.
+    """
+    out: dict[str, ConfigError] = {}
+    for error in errors:
+        loc = _strip_union_tags(tuple(error["loc"]), model)
+        place = place_of(loc) or "job"
+        if place not in out:
+            out[place] = _explain_one(error, loc, place, model)
+    return list(out.values())
+
+
+def place_of(loc: Iterable[str | int]) -> str:
+    """A dotted place.
+
+    >>> place_of(("objectives", 1, "device"))
+    'objectives[1].device'
+    """
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+_EXPECTED: Final[Mapping[str, str]] = MappingProxyType({
+    "bool_type": "true or false",
+    "dict_type": "a mapping of names to values",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "missing": "a value; this key is required",
+    "string_too_long": "text of at most {max_length} characters",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_type": "text",
+    "too_long": "at most {max_length} entries",
+    "too_short": "at least {min_length} entries",
+    "value_error": "{error}",
+})  # fmt: skip
+
+
+def _explain_one(error: Any, loc: tuple[str | int, ...], place: str, model: type[BaseModel]) -> ConfigError:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        owner = _model_at(model, loc[:-1]) or model
+        return unknown_name(place, str(loc[-1]), owner.model_fields, "the keys ")
+    value = None if kind == "missing" else error.get("input")
+    if kind in ("model_type", "model_attributes_type"):
+        owner = _model_at(model, loc) or model
+        return ConfigError(place, value, f"a mapping with the keys {', '.join(owner.model_fields)}")
+    if kind.endswith("_type") and _is_scalar_place(model, loc):
+        return ConfigError(place, value, "true, false, a number or text")
+    expected = _EXPECTED.get(kind)
+    return ConfigError(place, value, expected.format(**error.get("ctx", {})) if expected else error["msg"])
+
+
+def unknown_name(place: str, value: str, allowed: Iterable[str], noun: str = "one of ") -> ConfigError:
+    """The error for a name that is not among `allowed`, with the closest one as a hint."""
+    names = list(allowed)
+    close = difflib.get_close_matches(value, names, n=1)
+    return ConfigError(place, value, noun + ", ".join(names), f"Did you mean {close[0]!r}?" if close else "")
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_inner_model(part) for part in typing.get_args(annotation))
+    return next((model for model in found if model is not None), None)
+
+
+def _model_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model that the value at `loc` must be, None where it is something else."""
+    current: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, str):
+            field = current.model_fields.get(part) if current else None
+            current = _inner_model(field.annotation) if field else None
+    return current
+
+
+def _is_scalar_place(model: type[BaseModel], loc: tuple[str | int, ...]) -> bool:
+    return len(loc) >= 2 and loc[-2] == "options" and _model_at(model, loc[:-2]) is not None
+
+
+def _strip_union_tags(loc: tuple[str | int, ...], model: type[BaseModel]) -> tuple[str | int, ...]:
+    """Without the member type that pydantic appends for a union (``options.classes.int``)."""
+    return loc[:-1] if len(loc) >= 3 and loc[-3] == "options" and _is_scalar_place(model, loc[:-1]) else loc
+
+
+# --- names and their fit -------------------------------------------------------------------------------------------
+
+
+def _check_space(job: JobSpec) -> Iterator[ConfigError]:
+    from ...spaces import catalog
+
+    name, preset = job.space.name, job.space.preset
+    if name not in catalog.names():
+        yield unknown_name("space.name", name, catalog.names())
+        return
+    if preset is not None and preset not in catalog.presets(name):
+        yield unknown_name("space.preset", preset, catalog.presets(name))
+    allowed = catalog.FAMILIES[name].options
+    for option in job.space.options:
+        if option not in allowed:
+            yield unknown_name(f"space.options.{option}", option, allowed, "the options ")
+
+
+def _check_task(job: JobSpec, local: bool) -> Iterator[ConfigError]:
+    from ...predictors.tasks import catalog
+
+    name = job.task.name
+    if name not in catalog.names():
+        yield unknown_name("task.name", name, catalog.names())
+        return
+    allowed = catalog.options(name)
+    for option in job.task.options:
+        if option not in allowed:
+            yield unknown_name(f"task.options.{option}", option, allowed, "the options ")
+    path = job.task.path if job.task.path is not None else job.task.options.get("path")
+    if not local and "path" in allowed:
+        registered = [task for task in catalog.names() if "path" not in catalog.options(task)]
+        hint = "Only a job that runs locally, by `archsmith run`, may read a file by its path."
+        yield ConfigError("task.path" if path is not None else "task.name", path or name, ", ".join(registered), hint)
+    elif job.task.path is not None and "path" not in allowed:
+        yield ConfigError("task.path", path, f"no path: task {name!r} brings its own data")
+
+
+def _check_devices(job: JobSpec) -> Iterator[ConfigError]:
+    from ...hwmodels import catalog
+
+    known = catalog.names()
+    for index, name in enumerate(job.devices):
+        if name not in known:
+            yield unknown_name(f"devices[{index}]", name, known)
+        elif name in job.devices[:index]:
+            yield ConfigError(f"devices[{index}]", name, "each device once")
+
+
+_Section = TypeVar("_Section", ObjectiveSection, ConstraintSection)
+
+
+def _with_device(section: _Section, job: JobSpec) -> _Section:
+    kind = QUANTITIES.get(section.name)
+    if kind and kind.needs_device and section.device is None and len(job.devices) == 1:
+        return section.model_copy(update={"device": job.devices[0]})
+    return section
+
+
+def _with_defaults(objective: ObjectiveSection, job: JobSpec) -> ObjectiveSection:
+    kind = QUANTITIES.get(objective.name)
+    if kind and objective.direction is None:
+        objective = objective.model_copy(update={"direction": kind.direction})
+    return _with_device(objective, job)
+
+
+def _check_objectives(job: JobSpec) -> Iterator[ConfigError]:
+    for index, objective in enumerate(job.objectives):
+        place = f"objectives[{index}]"
+        yield from _check_quantity(place, objective, job)
+        kind = QUANTITIES.get(objective.name)
+        if kind and objective.direction != kind.direction:
+            yield ConfigError(f"{place}.direction", objective.direction, f"{kind.direction} for {objective.name}")
+        if objective.label in [earlier.label for earlier in job.objectives[:index]]:
+            yield ConfigError(place, objective.label, "each objective once")
+
+
+def _check_constraints(job: JobSpec) -> Iterator[ConfigError]:
+    for index, constraint in enumerate(job.constraints):
+        yield from _check_quantity(f"constraints[{index}]", constraint, job)
+
+
+def _check_quantity(place: str, section: ObjectiveSection | ConstraintSection, job: JobSpec) -> Iterator[ConfigError]:
+    kind = QUANTITIES.get(section.name)
+    if kind is None:
+        yield unknown_name(f"{place}.name", section.name, QUANTITIES)
+    elif not kind.needs_device and section.device is not None:
+        yield ConfigError(f"{place}.device", section.device, "no device", f"{section.name} is the same on every one.")
+    elif kind.needs_device and section.device is None:
+        yield ConfigError(
+            f"{place}.device", None, f"one of {', '.join(job.devices)}", f"{section.name} depends on the device."
+        )
+    elif kind.needs_device and section.device not in job.devices:
+        yield unknown_name(f"{place}.device", str(section.device), job.devices)
+
+
+def _check_strategy(job: JobSpec) -> Iterator[ConfigError]:
+    from ...search.strategies import catalog
+
+    if job.strategy.name not in catalog.names():
+        yield unknown_name("strategy.name", job.strategy.name, catalog.names())
+        return
+    allowed = catalog.options(job.strategy.name)
+    for option in job.strategy.options:
+        if option not in allowed:
+            yield unknown_name(f"strategy.options.{option}", option, allowed, "the options ")

@@ -1,0 +1,211 @@
+"""The job: what a user asks for, in the same words by YAML file, REST and SDK.
+
+The models here check types, ranges and keys; names are checked against the catalogs in `check.py`, which every door of
+the service goes through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...search.problem import label
+
+__all__ = [
+    "BudgetSection",
+    "ConstraintSection",
+    "CostModelSection",
+    "ExportSection",
+    "JobSpec",
+    "ObjectiveSection",
+    "PoolSection",
+    "Section",
+    "SpaceSection",
+    "StrategySection",
+    "SupernetSection",
+    "TaskSection",
+    "VerifySection",
+]
+
+Scalar = bool | int | float | str
+_CONSTRAINT = re.compile(
+    r"\s*(?P<name>[a-z_][a-z0-9_]*)\s*(?:@\s*(?P<device>[\w.-]+))?\s*(?P<operator><=|>=)\s*(?P<bound>[-+.\d][-+.\w]*)\s*"
+)
+
+
+class Section(BaseModel):
+    """A part of a job: unknown keys, wrong types and non-finite numbers are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SpaceSection(Section):
+    """The search space, by catalog name."""
+
+    name: str
+    preset: str | None = Field(default=None, description="One of the space's presets; its first one if left out.")
+    options: dict[str, Scalar] = Field(default={}, description="What adapts the preset, e.g. classes.")
+
+
+class TaskSection(Section):
+    """The data set and its loss, by catalog name."""
+
+    name: str
+    path: str | None = Field(
+        default=None, description="Folder of the data, where the task needs one; only for jobs run locally."
+    )
+    options: dict[str, Scalar] = {}
+
+
+class ObjectiveSection(Section):
+    """A quantity to optimise; direction and device are filled in where only one is possible."""
+
+    name: str
+    direction: Literal["min", "max"] | None = None
+    device: str | None = None
+
+    @property
+    def label(self) -> str:
+        """`name@device`, or the name alone."""
+        return label(self.name, self.device)
+
+
+class ConstraintSection(Section):
+    """A hard limit, also written in one line.
+
+    >>> ConstraintSection.model_validate("latency_ms@host <= 0.2").bound
+    0.2
+    """
+
+    name: str
+    operator: Literal["<=", ">="] = "<="
+    bound: float
+    device: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _CONSTRAINT.fullmatch(value)
+        try:
+            bound = float(match["bound"]) if match else None
+        except ValueError:
+            bound = None
+        if match is None or bound is None:
+            raise ValueError("'<quantity> <= <number>' or '<quantity>@<device> >= <number>', e.g. params <= 200000")
+        return {"name": match["name"], "device": match["device"], "operator": match["operator"], "bound": bound}
+
+    @property
+    def label(self) -> str:
+        """`name@device`, or the name alone."""
+        return label(self.name, self.device)
+
+
+class StrategySection(Section):
+    """The proposer, by catalog name."""
+
+    name: str = "nsga2"
+    options: dict[str, Scalar] = {}
+
+
+class BudgetSection(Section):
+    """What ends the search stage, whichever comes first; at least one must be given."""
+
+    trials: int | None = Field(default=None, ge=1, le=100_000_000)
+    minutes: float | None = Field(default=None, gt=0)
+    watt_hours: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if self.trials is None and self.minutes is None and self.watt_hours is None:
+            raise ValueError("at least one of trials, minutes, watt_hours")
+        return self
+
+
+class SupernetSection(Section):
+    """How the weight-sharing supernet is trained and scored; left out = the default, written out when resolved.
+
+    The fields are those of `predictors.supernet.settings.SupernetSettings`, which explains them.
+    """
+
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=2)
+    sampler: str | None = None
+    random_paths: int | None = Field(default=None, ge=0)
+    optimizer: Literal["adamw", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    temperature: float | None = Field(default=None, gt=0)
+    max_grad_norm: float | None = Field(default=None, ge=0)
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    calibration_batches: int | None = Field(default=None, ge=1)
+    calibration_batch_size: int | None = Field(default=None, ge=2)
+
+
+class CostModelSection(Section):
+    """How much is measured to fit the latency model; left out = the default, written out when resolved.
+
+    The fields are those of `hwmodels.probing.ProbeSettings`.
+    """
+
+    kernels: int | None = Field(default=None, ge=1, description="Distinct kernels measured alone, at most.")
+    calibration_networks: int | None = Field(default=None, ge=12, description="Whole networks the fit sees.")
+    held_out_networks: int | None = Field(default=None, ge=2, description="Whole networks that only check it.")
+
+
+class VerifySection(Section):
+    """What is retrained and measured at the end.
+
+    The training fields are those of `predictors.training.StandaloneSettings`; left out = the default.
+    """
+
+    members: int = Field(default=5, ge=5, description="Front members retrained from scratch and measured.")
+    audit: int = Field(default=10, ge=0, description="Random architectures that test the supernet's ranking.")
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=2)
+    optimizer: Literal["adamw", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
+    warmup: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+
+
+class ExportSection(Section):
+    """Which verified members become model files."""
+
+    top: int | None = Field(default=None, ge=1, description="How many; left out = every verified member.")
+
+
+class PoolSection(Section):
+    """Where candidates are evaluated by a local run; the service decides it by its settings."""
+
+    kind: Literal["serial", "local", "ray"] = "local"
+    workers: int = Field(default=2, ge=1, le=4096)
+
+
+class JobSpec(Section):
+    """One search, as submitted; `check_job` returns it with every default filled in."""
+
+    name: str = Field(min_length=1, max_length=120)
+    space: SpaceSection
+    task: TaskSection
+    devices: list[str] = Field(default=["host"], min_length=1, max_length=16)
+    objectives: list[ObjectiveSection] = Field(min_length=1, max_length=8)
+    constraints: list[ConstraintSection] = Field(default=[], max_length=32)
+    strategy: StrategySection = StrategySection()
+    budget: BudgetSection
+    supernet: SupernetSection = SupernetSection()
+    cost_model: CostModelSection = CostModelSection()
+    verify: VerifySection = VerifySection()
+    export: ExportSection = ExportSection()
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    pool: PoolSection | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as plain data, without what was not given."""
+        return self.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,92 @@
+"""The result store of the service: stage outputs as content-addressed artifacts, laid out in folders when needed."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ...errors import StoreError
+from ...search.pipeline.contracts import StoredResult
+from ..store.records import Lease, StoredResultRecord
+from ..store.store import Store
+
+__all__ = ["DatabaseResultStore", "media_type"]
+
+MEDIA_TYPES: Final = {
+    ".json": "application/json",
+    ".npz": "application/x-npz",
+    ".onnx": "application/onnx",
+    ".pt2": "application/zip",
+    ".safetensors": "application/octet-stream",
+}
+
+
+def media_type(name: str) -> str:
+    """Media type of a deliverable by its ending."""
+    return MEDIA_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+class DatabaseResultStore:
+    """Keeps stage outputs in the store; a worker reads them as a folder of files.
+
+    Args:
+        store: database and artifact folder.
+        lease: fences what is written.
+        runs: where folders are laid out (`cache`) and unfinished work lies (`scratch`).
+    """
+
+    def __init__(self, store: Store, lease: Lease, runs: Path) -> None:
+        self._store = store
+        self._lease = lease
+        self._cache = runs / "cache"
+        self._scratch = runs / "scratch"
+
+    def find(self, kind: str, identity: str) -> StoredResult | None:
+        """The stored result with its files in a folder, or None."""
+        record = self._store.get_stored(kind, identity)
+        return self._lay_out(record) if record is not None else None
+
+    def keep(self, kind: str, identity: str, directory: Path, summary: Mapping[str, object]) -> StoredResult:
+        """Store every file of `directory` with the summary, then drop the scratch folder of this result."""
+        files = {
+            path.relative_to(directory).as_posix(): self._store.add_artifact(
+                path, name=path.name, media_type=media_type(path.name)
+            ).id
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
+        }
+        record = self._store.put_stored(kind, identity, summary=dict(summary), files=files, lease=self._lease)
+        stored = self._lay_out(record)
+        shutil.rmtree(self._scratch / kind / identity, ignore_errors=True)
+        return stored
+
+    def scratch(self, kind: str, identity: str) -> Path:
+        """A folder for unfinished work, the same one after a kill and a restart on this machine."""
+        folder = self._scratch / kind / identity
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"runs_dir {self._scratch.parent}: {error.strerror}; it must be a folder that can be written. "
+                "Set ARCHSMITH_RUNS_DIR."
+            ) from error
+        return folder
+
+    def _lay_out(self, record: StoredResultRecord) -> StoredResult:
+        folder = self._cache / record.kind / record.identity
+        if not folder.is_dir():
+            fresh = folder.with_name(f"{record.identity}.{os.getpid()}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            for name, artifact in record.files.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self._store.artifact_path(artifact), fresh / name)
+            try:
+                fresh.rename(folder)
+            except OSError:  # another worker of this machine was faster
+                shutil.rmtree(fresh, ignore_errors=True)
+        return StoredResult(directory=folder, summary=record.summary)

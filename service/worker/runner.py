@@ -1,0 +1,133 @@
+"""The worker: claims a job, runs it under a heartbeat, and settles it, one job after the other."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import structlog
+
+from ... import spaces
+from ...errors import ArchsmithError, LeaseLostError
+from ...search.pipeline.contracts import Interrupted, PoolSpec
+from ...search.pipeline.run import run_pipeline
+from ..schemas.job import JobSpec
+from ..schemas.resolve import plan_of
+from ..settings import Settings
+from ..store.faults import StoreUnavailable
+from ..store.records import JobKind, JobState, Lease
+from ..store.store import Store
+from .heartbeat import Heartbeat, StopReason
+from .recorder import DatabaseRecorder
+from .results import DatabaseResultStore
+
+__all__ = ["Worker", "worker_name"]
+
+SETTLED = {
+    StopReason.CANCEL: JobState.CANCELLED,
+    StopReason.PAUSE: JobState.PAUSED,
+    StopReason.SHUTDOWN: JobState.QUEUED,
+}
+
+
+def worker_name() -> str:
+    """Host and process: enough to find the process that holds a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Worker:
+    """Runs jobs of the store until told to stop.
+
+    Args:
+        store: the queue.
+        settings: pool, lease time, folders.
+        shutdown: set it to end after the current safe point; the job in hand is queued again.
+        interrupted_state: what a search becomes when `shutdown` interrupts it: `queued`, or `paused` for a run in the
+            foreground, which someone will resume by hand.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        shutdown: threading.Event,
+        interrupted_state: JobState = JobState.QUEUED,
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.name = worker_name()
+        self._shutdown = shutdown
+        self._interrupted_state = interrupted_state
+        self._log = structlog.get_logger().bind(worker=self.name)
+
+    def run(self) -> None:
+        """Claim and execute jobs until shutdown."""
+        self._log.info("worker started")
+        while not self._shutdown.is_set():
+            lease = self._claim()
+            if lease is None:
+                self._shutdown.wait(self.settings.poll_s)
+            else:
+                self.execute(lease)
+        self._log.info("worker stopped")
+
+    def _claim(self) -> Lease | None:
+        try:
+            return self.store.claim(self.name, kinds=(JobKind.SEARCH,), ttl_s=self.settings.lease_ttl_s)
+        except StoreUnavailable as error:
+            self._log.warning("store unavailable", error=str(error))
+            return None
+
+    def execute(self, lease: Lease) -> None:
+        """Run one job and settle it; errors become the job's error, never the worker's end."""
+        log = self._log.bind(job=lease.job_id, epoch=lease.epoch)
+        log.info("job started", kind=lease.kind)
+        try:
+            with Heartbeat(self.store, lease, self._shutdown) as heartbeat:
+                outcome = self._run(lease, heartbeat)
+            self._settle(lease, outcome)
+            log.info("job ended", outcome=outcome or "succeeded")
+        except (LeaseLostError, StoreUnavailable) as error:
+            # Whoever holds the lease next continues from the last checkpoint.
+            log.warning("job abandoned", error=str(error))
+
+    def _run(self, lease: Lease, heartbeat: Heartbeat) -> str | None:
+        """Run the pipeline; None when it is done, the reason when it was interrupted."""
+        try:
+            self._search(lease, heartbeat)
+        except Interrupted as stop:
+            return stop.reason
+        except (LeaseLostError, StoreUnavailable):
+            raise
+        except ArchsmithError as error:
+            self.store.fail(lease, {"reason": type(error).__name__, "message": str(error)})
+            return "failed"
+        except Exception as error:
+            # A defect of ours or of a library: kept with its type, and logged with its traceback for us.
+            self._log.exception("job crashed", job=lease.job_id)
+            self.store.fail(lease, {"reason": "internal", "message": f"{type(error).__name__}: {error}"})
+            return "failed"
+        return None
+
+    def _search(self, lease: Lease, heartbeat: Heartbeat) -> None:
+        settings = self.settings
+        record = self.store.search(lease.job_id)
+        job = JobSpec.model_validate(record.config)
+        pool = PoolSpec(kind=settings.pool, workers=settings.workers, address=settings.ray_address)
+        if job.pool is not None:
+            pool = PoolSpec(kind=job.pool.kind, workers=job.pool.workers, address=settings.ray_address)
+        plan = plan_of(job, pool)
+        space = spaces.get(plan.space.name, plan.space.preset, **plan.space.options)
+        recorder = DatabaseRecorder(self.store, lease, space, heartbeat)
+        run_pipeline(plan, recorder, DatabaseResultStore(self.store, lease, Path(settings.runs_dir)))
+
+    def _settle(self, lease: Lease, outcome: str | None) -> None:
+        if outcome is None:
+            self.store.finish(lease)
+        elif outcome == StopReason.SHUTDOWN:
+            self.store.release(lease, self._interrupted_state)
+        elif outcome in SETTLED:
+            self.store.release(lease, SETTLED[outcome])

@@ -1,0 +1,111 @@
+"""Elastic layers: the largest weights are stored, a choice runs on views of them.
+
+A smaller layer takes the first output channels, the first input channels and the centre of the kernel. `shared_slice`
+is the only place that says so: the forward passes and `Supernet.extract` both use it.
+
+Source: Cai et al., Once-for-All, ICLR 2020, https://arxiv.org/abs/1908.09791 (without its kernel transform: a smaller
+kernel is the centre crop itself); Yu and Huang, Universally Slimmable Networks, ICCV 2019, https://arxiv.org/abs/1903.05134
+(batch-norm statistics are re-estimated for each choice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F  # noqa: N812  # torch's own idiom
+from torch import Tensor, nn
+
+from ...errors import SpaceError
+
+__all__ = ["ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "shared_slice"]
+
+
+def shared_slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """A view of `weight` with the given shape: prefixes along the first two axes, the centre along all others.
+
+    Raises:
+        SpaceError: the shape has other axes, or is larger than the weight.
+
+    >>> import torch
+    >>> shared_slice(torch.arange(5.0), (3,))
+    tensor([0., 1., 2.])
+    >>> shared_slice(torch.arange(25.0).view(1, 1, 5, 5), (1, 1, 3, 3)).flatten().tolist()
+    [6.0, 7.0, 8.0, 11.0, 12.0, 13.0, 16.0, 17.0, 18.0]
+    """
+    if len(shape) != weight.ndim or any(want > size for want, size in zip(shape, weight.shape, strict=True)):
+        raise SpaceError(f"shared weight of shape {tuple(weight.shape)} holds no slice of shape {tuple(shape)}.")
+    for axis, want in enumerate(shape):
+        if (size := weight.shape[axis]) != want:
+            weight = weight.narrow(axis, (size - want) // 2 if axis >= 2 else 0, want)
+    return weight
+
+
+class ElasticConv2d(nn.Conv2d):
+    """A convolution whose output channels and kernel are chosen per call; input channels follow the input.
+
+    A depthwise one (groups equal to its channels) stays depthwise at every width.
+    """
+
+    def forward(self, x: Tensor, out_channels: int, kernel: int) -> Tensor:  # type: ignore[override]  # takes the choice
+        """[N, C, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)], padding kernel // 2."""
+        depthwise = self.groups > 1
+        weight = shared_slice(self.weight, (out_channels, 1 if depthwise else x.shape[1], kernel, kernel))
+        bias = None if self.bias is None else shared_slice(self.bias, (out_channels,))
+        return F.conv2d(x, weight, bias, self.stride, kernel // 2, groups=out_channels if depthwise else 1)
+
+
+class ElasticLinear(nn.Linear):
+    """A linear layer that reads the first input features of its weight, as many as the input has."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
+        """[..., C] -> [..., out_features]."""
+        return F.linear(input, shared_slice(self.weight, (self.out_features, input.shape[-1])), self.bias)
+
+
+class ElasticBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the first channels, as many as the input has.
+
+    In training mode the batch's own statistics normalise and nothing is stored: a running average over differing
+    choices would be the statistics of none of them. In evaluation mode the running buffers normalise; they are the
+    statistics of the choice that was calibrated last. While `calibrating`, the batch's statistics normalise and the
+    buffers become the average of the batches' means and variances (biased), weighted by batch size.
+    """
+
+    calibrating: bool = False
+    _samples: int = 0
+
+    def start_calibration(self) -> None:
+        """Forget the running statistics and average those of the following batches."""
+        self.calibrating, self._samples = True, 0
+        self.reset_running_stats()
+
+    def end_calibration(self) -> None:
+        """Keep the statistics averaged so far."""
+        self.calibrating = False
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
+        """[N, C, H, W] -> the same shape, C up to `num_features`."""
+        channels = input.shape[1]
+        weight, bias = self.weight[:channels], self.bias[:channels]
+        if self.calibrating:
+            return self._calibrate(input, weight, bias)
+        if self.training:
+            return F.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, variance = self.running_mean[:channels], self.running_var[:channels]
+        return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=self.eps)
+
+    def _calibrate(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, variance = self.running_mean.new_zeros(len(weight)), self.running_var.new_ones(len(weight))
+        # With momentum 1 torch writes the batch's mean and *unbiased* variance into the buffers it is given.
+        y = F.batch_norm(x, mean, variance, weight, bias, training=True, momentum=1.0, eps=self.eps)
+        count = x.numel() // x.shape[1]
+        variance *= (count - 1) / count
+        self._samples += len(x)
+        share = len(x) / self._samples
+        self.running_mean[: len(weight)].lerp_(mean, share)
+        self.running_var[: len(weight)].lerp_(variance, share)
+        return y

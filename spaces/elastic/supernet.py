@@ -1,0 +1,103 @@
+"""The contract of supernets: one set of shared weights that runs every architecture of a space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import SpaceError
+from ..architecture import Architecture
+from .layers import ElasticBatchNorm2d, shared_slice
+
+__all__ = ["Supernet"]
+
+
+class Supernet(nn.Module, ABC):
+    """Shared weights for all architectures of one space.
+
+    Module paths are those of the space's standalone networks, so a network's weight is found here under its own name
+    and is a `shared_slice` of it; that is all `extract` needs to know.
+
+    Lifecycle. Training: ``supernet.train()``, then ``supernet(x, architecture)`` as often as wanted per step; batch
+    norms use the batch's statistics and store none. Scoring: ``supernet.calibrate(architecture, batches)``, then
+    ``supernet.eval()`` and ``supernet(x, architecture)``, for one architecture after the other, because the buffers
+    hold the statistics of the architecture that was calibrated last. Deploying: calibrate, then `extract`.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Outputs of `architecture` on a batch; in training mode gradients reach the shared weights it uses."""
+
+    @abstractmethod
+    def blank_network(self, architecture: Architecture) -> nn.Module:
+        """The standalone network of `architecture`, allocated but not filled."""
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """A standalone network with copies of the architecture's weights and statistics, in this supernet's mode.
+
+        Its outputs equal this supernet's, in training and in evaluation mode.
+        """
+        network = self.blank_network(architecture)
+        shared = self.state_dict()
+        slices = {name: shared_slice(shared[name], blank.shape) for name, blank in network.state_dict().items()}
+        network.to(next(self.parameters()).device).load_state_dict(slices)
+        return network.train(self.training)
+
+    @torch.no_grad()
+    def calibrate(self, architecture: Architecture, batches: Iterable[Tensor]) -> None:
+        """Replace the batch-norm statistics by those of `architecture`, averaged over `batches` weighted by their size.
+
+        Everything but the batch norms runs in evaluation mode; the supernet's mode is restored afterwards.
+
+        Args:
+            architecture: whose statistics.
+            batches: inputs, each [N, ...] with the same shape but for N; consumed one by one.
+
+        Raises:
+            SpaceError: there was no batch.
+        """
+        norms = [module for _, module in self.batch_norms()]
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        count = 0
+        for norm in norms:
+            norm.start_calibration()
+        try:
+            for batch in batches:
+                self(batch, architecture)
+                count += 1
+        finally:
+            for norm in norms:
+                norm.end_calibration()
+            for module, mode in modes.items():
+                module.training = mode
+        if not count:
+            raise SpaceError("calibrate: got no batch; at least one is needed to know the batch-norm statistics.")
+
+    def batch_norms(self) -> Iterator[tuple[str, ElasticBatchNorm2d]]:
+        """Every batch norm with its module path."""
+        for name, module in self.named_modules():
+            if isinstance(module, ElasticBatchNorm2d):
+                yield name, module
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Copies of all batch-norm buffers, by their name in `state_dict`."""
+        return {name: buffer.clone() for name, buffer in self._statistics()}
+
+    @torch.no_grad()
+    def load_statistics(self, statistics: Mapping[str, Tensor]) -> None:
+        """Restore what `statistics` returned; raises SpaceError where names differ."""
+        own = dict(self._statistics())
+        if different := sorted(set(own) ^ set(statistics)):
+            raise SpaceError(
+                f"batch-norm statistics do not fit this supernet; names that only one has: {different[:4]}."
+            )
+        for name, buffer in own.items():
+            buffer.copy_(statistics[name])
+
+    def _statistics(self) -> Iterator[tuple[str, Tensor]]:
+        for path, norm in self.batch_norms():
+            yield from norm.named_buffers(prefix=path)
