@@ -5,8 +5,8 @@ cheap on purpose: an accuracy proxy of random pairwise gene interactions, and ad
 vectorised. What is measured is the search itself. Rates are per second of processor time, so that other processes on
 the machine do not decide; wall-clock rates are printed beside them. Hypervolume is that of everything evaluated, by one
 reference point per space. pymoo gets what suits it best: vectorised objectives, integer random sampling, uniform
-crossover, its choice mutation, and its own duplicate elimination. Optuna runs fewer trials where it is slow; its rate
-falls with the number of trials, so the comparison favours it, and hypervolume is compared at its number of evaluations.
+crossover, vectorised integer mutation and its own duplicate elimination. Optuna runs fewer trials because it is slow;
+hypervolume is compared at its number of evaluations too.
 
     .venv/bin/python benchmarks/search_throughput.py --evaluations 20000 --seeds 5
 """
@@ -143,7 +143,7 @@ def run_ours(objectives: Objectives, evaluations: int, population: int, seed: in
 
 
 def run_pymoo(objectives: Objectives, evaluations: int, population: int, seed: int) -> Run:
-    """NSGA-II of pymoo with operators for integers and a vectorised problem."""
+    """NSGA-II of pymoo, with operators for integers and a vectorised problem."""
     from pymoo.algorithms.moo.nsga2 import NSGA2 as PYMOO_NSGA2
     from pymoo.core.problem import Problem as PymooProblem
     from pymoo.operators.crossover.ux import UniformCrossover

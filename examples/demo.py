@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 import archsmith
+from archsmith.service.commands.show import print_front, print_report
 
 JOB = Path(__file__).parent.parent / "configs" / "jobs" / "digits.yaml"
 START_LIMIT_S = 60.0
@@ -50,7 +51,7 @@ def main() -> None:
     """Submit, wait, show, download."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=Path, default=JOB, help="job file to submit")
-    parser.add_argument("--port", type=int, default=8470)
+    parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--output", type=Path, default=Path("runs"), help="where the deliverables go")
     options = parser.parse_args()
     url = f"http://127.0.0.1:{options.port}"
@@ -58,13 +59,18 @@ def main() -> None:
     with service(url, "--port", str(options.port)):
         client = archsmith.Client(url)
         search = client.searches.create(options.job)
-        print(f"Submitted {search.name} (search {search.number}); live at {url}/searches/{search.id}")
+        print(f"Submitted {search.resource.name} (search {search.resource.number}); live at {url}/searches/{search.id}")
         try:
             search.wait(progress=True)
         except KeyboardInterrupt:
             sys.exit("Stopped waiting. The search is kept: `make serve` continues it.")
-        print(search.front(view="verified"))
-        folder = search.download(options.output / f"{search.name}-{search.number}")
+        if search.state != "succeeded":
+            sys.exit(f"The search is {search.state}: {search.resource.error}")
+        print_front(search.front())
+        print_front(search.front(view="verified"))
+        print_report(search.report or {})
+        folder = options.output / f"{search.resource.name}-{search.resource.number}"
+        search.download(folder)
     print(f"\nDeliverables: {folder}/ (architecture.json, weights.safetensors, model.onnx, model.pt2 per member)")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Dashboard: `make serve`, then {url}/searches/{search.id}")
 

@@ -42,7 +42,7 @@ def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     left, right = _paired(a, b)
     if len(left) < 2 or _constant(left) or _constant(right):
         return float("nan")
-    return float(stats.kendalltau(left, right).statistic)
+    return float(np.asarray(stats.kendalltau(left, right))[0])
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:

@@ -147,7 +147,7 @@ def relative_improvement(
     """
     if not len(searched) or not len(sampled):
         raise StrategyError(
-            f"relative_improvement: got {len(searched)} searched and {len(sampled)} random networks; each side needs one."
+            f"relative_improvement: got {len(searched)} searched, {len(sampled)} random networks; each needs one."
         )
     base = float(np.mean(sampled))
     if base == 0 or not np.isfinite(base):

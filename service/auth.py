@@ -6,19 +6,22 @@ hash is needed, and a stolen database holds nothing that opens a door.
 
 from __future__ import annotations
 
+import argparse
 import hmac
 import re
 import secrets
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ConfigError
-from .settings import ENV_PREFIX, Settings, is_loopback
+from .settings import ENV_PREFIX, Settings, is_loopback, load_settings
 from .store.faults import NotFound
 from .store.records import Role
 from .store.store import Store
 
-__all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of"]
+__all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of", "main"]
 
 _KEY = re.compile(r"nas_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 _RANK: Final = {Role.VIEWER: 0, Role.EDITOR: 1, Role.ADMIN: 2}
@@ -90,5 +93,21 @@ def check_exposure(settings: Settings, store: Store) -> None:
             f"{ENV_PREFIX}HOST",
             settings.host,
             "a loopback address as long as there is no API key",
-            "Create one first: archsmith key create --name <name> --role admin.",
+            "Create one first: python -m archsmith.service.auth --name <name> --role admin.",
         )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make a key for the store of the settings and write it to standard output, the only time it is seen."""
+    parser = argparse.ArgumentParser(prog="python -m archsmith.service.auth", description=main.__doc__)
+    parser.add_argument("--name", required=True, help="whose key it is")
+    parser.add_argument("--role", choices=[role.value for role in Role], default=Role.VIEWER.value)
+    given = parser.parse_args(arguments)
+    settings = load_settings()
+    with Store.open(settings.store_url, settings.artifacts_dir) as store:
+        key = create_key(store, settings.signing_key(), name=given.name, role=Role(given.role))
+    sys.stdout.write(f"{key}\n")
+
+
+if __name__ == "__main__":
+    main()

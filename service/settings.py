@@ -79,6 +79,14 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    def to_environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process; the secret stays in its file or variable."""
+        values = self.model_dump(mode="json", exclude={"secret"}, exclude_none=True)
+        return {
+            f"{ENV_PREFIX}{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
+            for name, value in values.items()
+        }
+
     @property
     def url(self) -> str:
         """Address of the service for people and clients on this machine."""

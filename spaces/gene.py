@@ -1,7 +1,8 @@
 """Genes: named choices, some of which only matter when another gene says so.
 
-A space is a tuple of genes in an order where every condition refers to an earlier gene. `GeneTable` compiles them once
-into arrays, so that activity, canonical form, exact counting and uniform sampling run over whole populations.
+A space is a tuple of genes in any order; conditions may refer to earlier or later genes but not in a circle. `GeneTable`
+compiles them once into arrays, so that activity, canonical form, exact counting and uniform sampling run over whole
+populations.
 
 Notation: B candidates, G genes. Genomes are [B, G] int16 choice indices.
 """
@@ -102,35 +103,55 @@ class GeneTable:
             raise SpaceError(f"gene names must be unique; repeated: {repeated}.")
         self.cardinalities = np.array([gene.cardinality for gene in self.genes], dtype=np.int16)
         self.defaults = np.array([gene.default for gene in self.genes], dtype=np.int16)
+        self.order = self._parents_first()
         self._conditions, self._condition_of = self._compile()
         self._sampler = _Sampler(self)
 
     def _compile(self) -> tuple[list[_Condition], NDArray[np.intp]]:
-        """Number the distinct conditions; number 0 is "always active"."""
+        """Number the distinct conditions, parents' before children's; number 0 is "always active"."""
         conditions = [_Condition((), ())]
         numbers: dict[tuple[When, ...], int] = {(): 0}
-        of_gene = []
-        for index, gene in enumerate(self.genes):
+        of_gene = [0] * len(self.genes)
+        for index in self.order:
+            gene = self.genes[index]
             if gene.when not in numbers:
                 numbers[gene.when] = len(conditions)
-                conditions.append(self._condition(index, gene))
-            elif any(self.position[when.gene] >= index for when in gene.when):
-                raise SpaceError(f"gene {gene.name!r}: its condition must refer to earlier genes.")
-            of_gene.append(numbers[gene.when])
+                conditions.append(self._condition(gene))
+            of_gene[index] = numbers[gene.when]
         return conditions, np.array(of_gene, dtype=np.intp)
 
-    def _condition(self, index: int, gene: Gene) -> _Condition:
+    def _condition(self, gene: Gene) -> _Condition:
         parents, allowed = [], []
         for when in gene.when:
-            parent = self.position.get(when.gene)
-            if parent is None or parent >= index:
-                raise SpaceError(f"gene {gene.name!r}: condition on {when.gene!r}, which is no earlier gene.")
+            parent = self.position[when.gene]
             mask = np.zeros(self.genes[parent].cardinality, dtype=np.bool_)
             for value in when.values:
                 mask[self.genes[parent].index(value)] = True
             parents.append(parent)
             allowed.append(mask)
         return _Condition(tuple(parents), tuple(allowed))
+
+    def _parents_first(self) -> tuple[int, ...]:
+        """Gene positions in an order where every condition refers to an earlier one; their own order where it does."""
+        order: list[int] = []
+        placed: set[str] = set()
+        waiting = list(range(len(self.genes)))
+        while waiting:
+            held = []
+            for index in waiting:
+                if all(when.gene in placed for when in self.genes[index].when):
+                    order.append(index)
+                    placed.add(self.names[index])
+                else:
+                    held.append(index)
+            if len(held) == len(waiting):
+                gene = self.genes[held[0]]
+                when = next(when.gene for when in gene.when if when.gene not in placed)
+                raise SpaceError(
+                    f"gene {gene.name!r}: condition on {when!r}, which is no gene or itself depends on {gene.name!r}."
+                )
+            waiting = held
+        return tuple(order)
 
     @property
     def size(self) -> int:
@@ -171,7 +192,7 @@ class GeneTable:
         """[G, b] gene-major choice indices -> [G, b] activity."""
         rows = np.empty((len(self._conditions), columns.shape[1]), dtype=np.bool_)
         rows[0] = True
-        # A condition's parents are earlier genes, whose own conditions have lower numbers: one pass suffices.
+        # A condition's parents have conditions with lower numbers: one pass suffices.
         for number, condition in enumerate(self._conditions[1:], start=1):
             row = rows[number]
             row[:] = True
@@ -241,7 +262,7 @@ class _Sampler:
         table = self._table
         counts: dict[int, int] = {}
         children: dict[int, list[int]] = {index: [] for index in component}
-        for index in reversed(component):
+        for index in sorted(component, key=table.order.index, reverse=True):
             gene = table.genes[index]
             terms = [
                 math.prod(counts[child] for child in children[index] if value in table.genes[child].when[0].values)

@@ -349,6 +349,21 @@ def _transpose(graph: _Graph, op: Op) -> None:
     graph.node("Transpose", _names(op), op.output.name, perm=[0, *(_axis(axis) for axis in order)])
 
 
+def _scale(graph: _Graph, op: Op) -> None:
+    factor = op.attributes["factor"]
+    assert isinstance(factor, int | float)
+    constant = graph.constant(f"{op.name}/factor", np.array(factor, dtype=np.float32))
+    graph.node("Mul", [*_names(op), constant], op.output.name)
+
+
+def _channel_scale(graph: _Graph, op: Op) -> None:
+    ((name, shape),) = op.weights
+    weight = graph.weight(op, name, shape)
+    axes = graph.constant(f"{op.name}/shape", np.array([1, *shape, *(1 for _ in op.output.shape[1:])], dtype=np.int64))
+    column = graph.node("Reshape", [weight, axes], f"{op.name}/column")
+    graph.node("Mul", [*_names(op), column], op.output.name)
+
+
 def _channel_shuffle(graph: _Graph, op: Op) -> None:
     channels, *space = op.output.shape
     groups = _integer(op, "groups")
@@ -364,6 +379,7 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "add": _plain("Add"),
         "avg_pool2d": _avg_pool,
         "batch_norm": _batch_norm,
+        "channel_scale": _channel_scale,
         "channel_shuffle": _channel_shuffle,
         "concat": _concat,
         "conv1d": _conv,
@@ -377,6 +393,7 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "mul": _plain("Mul"),
         "reshape": _reshape,
         "rms_norm": _rms_norm,
+        "scale": _scale,
         "slice": _slice,
         "softmax": _softmax,
         "transpose": _transpose,

@@ -324,6 +324,7 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
     "add": KindRule({}, _binary_shape, _no_weights, _no_macs, inputs=2),
     "avg_pool2d": KindRule({**_POOL, "count_include_pad": True}, _pool_shape, _no_weights, _no_macs),
     "batch_norm": KindRule({"affine": True}, _same, _channel_norm_weights, _no_macs),
+    "channel_scale": KindRule({}, _same, lambda inputs, _: (("weight", (inputs[0].shape[0],)),), _no_macs),
     "channel_shuffle": KindRule({"groups": None}, _same, _no_weights, _no_macs),
     "concat": KindRule({"axis": 0}, _concat_shape, _no_weights, _no_macs, inputs=0),
     "conv1d": _conv,
@@ -350,6 +351,7 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
     "mul": KindRule({}, _binary_shape, _no_weights, _no_macs, inputs=2),
     "reshape": KindRule({"shape": None}, lambda _, a: _ints(a, "shape"), _no_weights, _no_macs),
     "rms_norm": KindRule({"affine": True, "bias": False}, _same, _norm_weights, _no_macs),
+    "scale": KindRule({"factor": None}, _same, _no_weights, _no_macs),
     "slice": KindRule({"axis": 0, "start": None, "stop": None}, _slice_shape, _no_weights, _no_macs),
     "softmax": KindRule({}, _same, _no_weights, _no_macs),
     "transpose": KindRule(

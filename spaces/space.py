@@ -38,7 +38,7 @@ class SearchSpace:
     """A search space: genes, and in subclasses how a choice becomes a network.
 
     Args:
-        genes: in an order where conditions refer to earlier genes.
+        genes: in any order in which conditions do not run in a circle.
         name: the family's name in the catalog.
         preset: which preset of the family, "" if none.
         options: what else shaped it (input size, classes); JSON-able, part of the identity.

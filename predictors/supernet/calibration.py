@@ -1,10 +1,10 @@
 """Batch-norm statistics for one subnet: averages over a fixed set of training batches.
 
-Shared weights have no statistics that fit every subnet, so they are re-estimated for exactly the one at hand before it is
-scored or extracted. The batches are always the same, so a subnet's score does not depend on what was scored before.
+Shared weights have no statistics that fit every subnet, so they are re-estimated for exactly the one at hand before it
+is scored or extracted. The batches are always the same, so a score does not depend on what was scored before.
 
-Source: Yu and Huang, Universally Slimmable Networks, ICCV 2019, https://arxiv.org/abs/1903.05134 (exact averages instead
-of running ones).
+Source: Yu and Huang, Universally Slimmable Networks, ICCV 2019, https://arxiv.org/abs/1903.05134 (exact averages
+instead of running ones).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -95,7 +96,7 @@ class CheckpointStore:
             content = json.loads((folder / "state.json").read_text())
             weights = load_file(folder / "weights.safetensors", device=str(device))
             optimizer = load_file(folder / "optimizer.safetensors")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise PredictorError(
                 f"checkpoint {folder}: cannot be read ({error}); remove this folder to go on from the one before it."
             ) from error

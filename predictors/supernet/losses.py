@@ -1,7 +1,8 @@
 """Losses of supernet training: labels for the teacher, in-place distillation for its students.
 
-Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531 (soft targets,
-scaled by the squared temperature); Yu and Huang, ICCV 2019, https://arxiv.org/abs/1903.05134 (in place, detached).
+Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, https://arxiv.org/abs/1503.02531 (soft
+targets, scaled by the squared temperature); Yu and Huang, Universally Slimmable Networks, ICCV 2019,
+https://arxiv.org/abs/1903.05134 (in place, detached).
 """
 
 from __future__ import annotations

@@ -207,11 +207,12 @@ class _Run:
         return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
 
     def _diverged(self, loss: float, rate: float, store: CheckpointStore) -> str:
-        saved = store.steps()
-        last = f"last good checkpoint: {store.path(saved[-1])}" if saved else "no checkpoint had been written"
+        # Weights stored after this many steps are those that just failed: the last good ones are older.
+        saved = [step for step in store.steps() if step < self.step]
+        last = f"last good checkpoint: {store.path(saved[-1])}" if saved else "there is no good checkpoint yet"
         return (
-            f"supernet training diverged: the loss is {loss} at step {self.step} with learning rate {rate:.3g}; {last}. "
-            f"Lower supernet.learning_rate (now {self.settings.learning_rate:g}) or set supernet.max_grad_norm."
+            f"supernet training diverged: the loss is {loss} at step {self.step} with learning rate {rate:.3g}; "
+            f"{last}. Lower supernet.learning_rate (now {self.settings.learning_rate:g}) or set supernet.max_grad_norm."
         )
 
 

@@ -43,7 +43,6 @@ def _filled(section: Any, defaults: Any) -> Any:
 
 def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
     """What the pipeline needs of a resolved job."""
-    from ...hwmodels.probing import ProbeSettings
     from ...search.budget import Budget
     from ...search.pipeline.contracts import ModuleSpec, Plan
     from ...search.problem import Constraint, Objective
@@ -70,7 +69,7 @@ def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
         ),
         supernet=_given(job.supernet.model_dump()),
         standalone=_given(job.verify.model_dump(exclude={"members", "audit"})),
-        cost_model={"probes": ProbeSettings(**_given(job.cost_model.model_dump()))},
+        cost_model=_given(job.cost_model.model_dump()),
         members=job.verify.members,
         audit=job.verify.audit,
         seed=job.seed,

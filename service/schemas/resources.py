@@ -131,7 +131,9 @@ class Trial(Resource):
     fidelity: float
     values: dict[str, float | None]
     sources: dict[str, str]
-    violation: float = Field(description="Sum of the relative excesses over the constraints' bounds; 0 = feasible.")
+    violation: float | None = Field(
+        description="Sum of the relative excesses over the constraints' bounds; 0 = feasible, null = evaluation failed."
+    )
     params: int | None
     cost_s: float
     created: datetime

@@ -2,7 +2,7 @@
 
 Notation: B rows of a batch, F front members, N trials of a search, G genes, M objectives, C constraints. Objective
 values are minimised throughout (directions are converted at the edge). Times are aware UTC datetimes read from the
-database's clock.
+database's clock. One module although it is long: it is the vocabulary that every caller of the store reads.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...errors import StoreError
 from . import access, catalogue, events, fronts, jobs, leases, recording, results, searches, trials
 from .artifacts import ArtifactFiles
 from .database import Database
@@ -69,7 +70,11 @@ class Store:
     def open(cls, url: str, artifacts: Path, *, quota_bytes: int | None = None) -> Store:
         """Create or migrate the schema to the current version, then return the store."""
         store = cls(url, artifacts, quota_bytes=quota_bytes)
-        upgrade(store.database)
+        try:
+            upgrade(store.database)
+        except StoreError:
+            store.close()
+            raise
         return store
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from ... import spaces
-from ...errors import ArchsmithError, LeaseLostError
+from ...errors import ArchsmithError, LeaseLostError, StoreError
 from ...search.pipeline.contracts import Interrupted, PoolSpec
 from ...search.pipeline.run import run_pipeline
 from ..schemas.job import JobSpec
@@ -70,8 +70,13 @@ class Worker:
             lease = self._claim()
             if lease is None:
                 self._shutdown.wait(self.settings.poll_s)
-            else:
+                continue
+            try:
                 self.execute(lease)
+            except StoreError as error:
+                # Nothing could be written any more (unreachable, disk full): the job waits for its lease to expire.
+                self._log.error("job abandoned", job=lease.job_id, error=str(error))
+                self._shutdown.wait(self.settings.poll_s)
         self._log.info("worker stopped")
 
     def _claim(self) -> Lease | None:
@@ -82,7 +87,11 @@ class Worker:
             return None
 
     def execute(self, lease: Lease) -> None:
-        """Run one job and settle it; errors become the job's error, never the worker's end."""
+        """Run one job and settle it; its errors become the job's error.
+
+        Raises:
+            StoreError: the outcome could not be stored; whoever claims the job next continues from the last checkpoint.
+        """
         log = self._log.bind(job=lease.job_id, epoch=lease.epoch)
         log.info("job started", kind=lease.kind)
         try:
@@ -90,9 +99,8 @@ class Worker:
                 outcome = self._run(lease, heartbeat)
             self._settle(lease, outcome)
             log.info("job ended", outcome=outcome or "succeeded")
-        except (LeaseLostError, StoreUnavailable) as error:
-            # Whoever holds the lease next continues from the last checkpoint.
-            log.warning("job abandoned", error=str(error))
+        except LeaseLostError as error:
+            log.warning("job taken over by another worker", error=str(error))
 
     def _run(self, lease: Lease, heartbeat: Heartbeat) -> str | None:
         """Run the pipeline; None when it is done, the reason when it was interrupted."""
@@ -100,8 +108,8 @@ class Worker:
             self._search(lease, heartbeat)
         except Interrupted as stop:
             return stop.reason
-        except (LeaseLostError, StoreUnavailable):
-            raise
+        except StoreError:
+            raise  # a lost lease included: there is nobody to tell
         except ArchsmithError as error:
             self.store.fail(lease, {"reason": type(error).__name__, "message": str(error)})
             return "failed"

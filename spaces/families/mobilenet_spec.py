@@ -121,7 +121,7 @@ PRESETS: Final[Mapping[str, MobileNetSpec]] = MappingProxyType({
         stages=(
             StageSpec(depths=(1, 2), widths=(12, 16, 24), stride=2),
             StageSpec(depths=(1, 2, 3), widths=(24, 40, 56), stride=2),
-            StageSpec(depths=(1, 2, 3), widths=(64, 88, 112), stride=2),
+            StageSpec(depths=(1, 2, 3), widths=(48, 72, 96), kernels=(3,)),  # at 3x3 a wider window meets little more
         ),
     ),
     # Small colour images at a size where latency is a matter of the network, not of the call.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -56,11 +57,12 @@ def evaluate(problem: Problem, proposals, failing=None) -> Results:
     return CompositeEvaluator(problem, {**columns, first: measure}).evaluate(proposals)
 
 
-class StrategyKit:
+class StrategyKit(ABC):
     """What the contract promises. Subclasses provide `build(problem, seed)`."""
 
+    @abstractmethod
     def build(self, problem: Problem, seed: int) -> Strategy:
-        raise NotImplementedError
+        """A new strategy."""
 
     def drive(self, strategy: Strategy, problem: Problem, sizes: list[int]) -> np.ndarray:
         parts = []

@@ -15,7 +15,7 @@ from archsmith.predictors.evaluation import measure_accuracy
 from archsmith.predictors.tasks import catalog as tasks
 from archsmith.predictors.training import StandaloneSettings, TrainingStopped, build_trainer, train_standalone
 
-SETTINGS = StandaloneSettings(steps=60, batch_size=32)
+SETTINGS = StandaloneSettings(steps=150, batch_size=32)
 
 
 @pytest.fixture(autouse=True)

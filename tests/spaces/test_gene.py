@@ -112,7 +112,13 @@ def test_wrong_width_and_floats_are_rejected() -> None:
         (lambda: Gene("g", (0, 1), kind="logarithmic"), "positive"),
         (lambda: Gene("g", (1, 2), default=2), "default index 2; allowed: 0 to 1"),
         (lambda: GeneTable([Gene("g", (1,)), Gene("g", (2,))]), r"unique; repeated: \['g'\]"),
-        (lambda: GeneTable([Gene("g", (1,), when=(When("h", (1,)),))]), "no earlier gene"),
+        (lambda: GeneTable([Gene("g", (1,), when=(When("h", (1,)),))]), "'h', which is no gene"),
+        (
+            lambda: GeneTable(
+                [Gene("g", (1,), when=(When("h", (1,)),)), Gene("h", (1,), when=(When("g", (1,)),))]
+            ),
+            "itself depends on 'g'",
+        ),
         (lambda: GeneTable([Gene("h", (1,)), Gene("g", (1,), when=(When("h", (9,)),))]), "9 is not allowed"),
     ],
 )
@@ -124,3 +130,19 @@ def test_bad_genes_are_refused(build, message: str) -> None:
 def test_unknown_gene_name_suggests_the_closest() -> None:
     with pytest.raises(SpaceError, match=r"u0\.depth"):
         GeneTable(ofa_genes()).find("u0.dept")
+
+
+def test_conditions_may_refer_to_later_genes() -> None:
+    later = [
+        Gene("kernel", (3, 5, 7), when=(When("depth", (2,)),)),
+        Gene("size", (1, 2), when=(When("kernel", (5,)),)),
+        Gene("depth", (1, 2)),
+    ]
+    table, reordered = GeneTable(later), GeneTable([later[2], later[0], later[1]])
+    everything = np.stack([grid.ravel() for grid in np.indices((3, 2, 2), dtype=np.int16)], axis=1)
+    assert table.size == reordered.size == len(np.unique(table.canonical(everything), axis=0)) == 5
+    assert np.array_equal(table.canonical(everything), reordered.canonical(everything[:, [2, 0, 1]])[:, [1, 2, 0]])
+    drawn = table.sample(4000, np.random.default_rng(0))
+    counts = np.unique(drawn, axis=0, return_counts=True)[1]
+    assert len(counts) == 5
+    assert counts.min() > 650

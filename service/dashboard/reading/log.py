@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -96,11 +96,51 @@ def log_view(search: SearchRecord, tail: Tail) -> LogView:
 
 
 def _text(event: EventRecord) -> str:
-    """An event's data in words: its message where it has one, else its fields."""
+    """An event in words: of a known kind in a sentence, else its message, else its fields."""
     data: Mapping[str, Any] = event.data
+    if event.kind in _SENTENCES:
+        return _SENTENCES[event.kind](data)
     if message := data.get("message") or data.get("text"):
         return str(message)
     return ", ".join(f"{name.replace('_', ' ')} {_word(value)}" for name, value in data.items() if _plain(value))
+
+
+def _trials_text(data: Mapping[str, Any]) -> str:
+    failed = f", {data['n_failed']} failed" if data.get("n_failed") else ""
+    return f"{data.get('count', '')} more, {data.get('n_trials', '')} in all{failed}"
+
+
+def _front_text(data: Mapping[str, Any]) -> str:
+    volume = significant(data.get("hypervolume"), 4)
+    return f"{data.get('view', '')} front of {data.get('size', '')}, hypervolume {volume}"
+
+
+def _stage_text(data: Mapping[str, Any]) -> str:
+    return f"{data.get('stage', '')} {'taken from the store' if data.get('reused') else 'began'}"
+
+
+def _verified_text(data: Mapping[str, Any]) -> str:
+    roles = data.get("roles") or ()
+    return f"trial {data.get('number', '')} measured{f', {len(roles)} files kept' if roles else ''}"
+
+
+def _state_text(data: Mapping[str, Any]) -> str:
+    requested = f", {data['requested']} requested" if data.get("requested") else ""
+    error = data.get("error") or {}
+    reason = f": {error.get('message') or error.get('reason')}" if error else ""
+    return f"{data.get('state', '')}{requested}{reason}"
+
+
+_SENTENCES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "front": _front_text,
+    "reference": lambda data: "hypervolume reference point fixed",
+    "report": lambda data: f"now covers {', '.join(str(key).replace('_', ' ') for key in data.get('keys') or ())}",
+    "stage": _stage_text,
+    "state": _state_text,
+    "trials": _trials_text,
+    "verified": _verified_text,
+}
+"""By kind: what an event's data says, as a person would."""
 
 
 def _plain(value: object) -> bool:

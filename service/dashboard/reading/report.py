@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ...store.records import Json, SearchRecord
-from ..format import percent, significant
+from ..format import label_of, percent, significant
 from ..views import Tone, Verdict
-from .quantities import quantity_title
 
 __all__ = ["StatedError", "random_ratio", "stated_errors", "verdicts_of"]
 
@@ -129,7 +128,7 @@ def _cost_model(key: str, model: Mapping[str, Any]) -> Verdict | None:
     return Verdict(
         figure=percent(float(share)),
         caption=f"tau {float(tau):.2f}",
-        title=f"{quantity_title(name, device or None)} model",
+        title=f"{label_of(name)} model{f', {device}' if device else ''}",
         verdict="accurate" if good else "usable" if fair else "rough",
         tone="good" if good else "warn" if fair else "bad",
         text=(
@@ -149,8 +148,10 @@ def _comparison(section: Mapping[str, Any]) -> Verdict | None:
         title="Hypervolume against random",
         verdict=verdict or "stated",
         tone=_TONES.get(verdict, ""),
-        text=str(
-            section.get("text") or "Hypervolume of this front divided by that of random sampling at equal evaluations."
+        text=(
+            "How much of the objective space the search's results dominate, as a multiple of what random sampling "
+            f"dominates after {section.get('evaluations') or 'as many'} evaluations. The small figures are its 95 % "
+            "interval; above 1 the search was worth its effort."
         ),
     )
 

@@ -64,7 +64,7 @@ def _values(search: SearchRecord, trial: TrialRecord, measured: Mapping[str, Cel
         for metric in trial.metrics
         if not metric.source.startswith("measured:")
     }
-    believed = {**predicted_later, **believed}
+    believed |= {key: cell for key, cell in predicted_later.items() if key not in believed}
     return tuple(_value(key, believed.get(key), measured.get(key)) for key in dict.fromkeys([*believed, *measured]))
 
 

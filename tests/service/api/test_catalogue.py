@@ -11,7 +11,9 @@ def test_devices_are_those_of_the_catalog(served: Served) -> None:
     assert [item["name"] for item in listed] == list(devices.names())
     shown = served.http.get("/api/v1/devices/raspberry_pi_4").json()
     assert shown["description"]["idle_power_w"]["source"]
-    assert served.http.get("/api/v1/devices/rasberry_pi_4").json()["errors"][0]["hint"] == "Did you mean 'raspberry_pi_4'?"
+    assert (
+        served.http.get("/api/v1/devices/rasberry_pi_4").json()["errors"][0]["hint"] == "Did you mean 'raspberry_pi_4'?"
+    )
 
 
 def test_spaces_show_exact_size(served: Served) -> None:

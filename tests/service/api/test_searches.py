@@ -31,7 +31,12 @@ def test_create_search_valid_job_stores_resolved_job(served: Served, job: dict) 
         ({"space": {"name": "mobilnet"}}, "space.name", "mobilenet", "Did you mean 'mobilenet'?"),
         ({"space": {"name": "mobilenet", "preset": "tin"}}, "space.preset", "tiny", "Did you mean 'tiny'?"),
         ({"task": {"name": "digits_shiftd"}}, "task.name", "digits_shifted", "Did you mean 'digits_shifted'?"),
-        ({"task": {"name": "image_arrays", "options": {"path": "/etc/passwd"}}}, "task.path", "digits", "archsmith run"),
+        (
+            {"task": {"name": "image_arrays", "options": {"path": "/etc/passwd"}}},
+            "task.path",
+            "digits",
+            "archsmith run",
+        ),
         ({"task": {"name": "image_arrays", "path": "/etc/passwd"}}, "task.path", "digits", "archsmith run"),
         ({"devices": ["hots"]}, "devices[0]", "host", "Did you mean 'host'?"),
         ({"objectives": [{"name": "acuracy"}]}, "objectives[0].name", "accuracy", "Did you mean 'accuracy'?"),
@@ -42,7 +47,12 @@ def test_create_search_valid_job_stores_resolved_job(served: Served, job: dict) 
         ({"constraints": ["params < 5"]}, "constraints[0]", "<quantity> <= <number>", ""),
         ({"verify": {"members": 4}}, "verify.members", "at least 5", ""),
         ({"pool": {"kind": "local"}}, "pool", "nothing", "ARCHSMITH_POOL"),
-        ({"strategy": {"name": "nsga2", "options": {"populaton": 3}}}, "strategy.options.populaton", "population", "Did"),
+        (
+            {"strategy": {"name": "nsga2", "options": {"populaton": 3}}},
+            "strategy.options.populaton",
+            "population",
+            "Did",
+        ),
     ],
 )
 def test_create_search_bad_job_names_place_and_stores_nothing(

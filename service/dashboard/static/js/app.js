@@ -2,6 +2,7 @@
 
 import { wireActions } from "./actions.js";
 import { ageText } from "./format.js";
+import { wireSwaps } from "./swaps.js";
 
 function refreshAges() {
   for (const time of document.querySelectorAll("time[data-age]")) time.textContent = ageText(Date.parse(time.dateTime));
@@ -18,5 +19,6 @@ function wireRows() {
 
 wireActions();
 wireRows();
+wireSwaps();
 setInterval(refreshAges, 10_000);
 document.body.addEventListener("htmx:afterSettle", refreshAges);

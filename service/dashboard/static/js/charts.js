@@ -5,7 +5,7 @@
 
 import { shownNumber, shownText } from "./format.js";
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false };
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset+autosize", showTips: false };
 
 /** The page's colours now; they change with the system's light or dark scheme. */
 function palette() {
@@ -64,7 +64,8 @@ function pointTrace(points, measured, x, y, colors) {
     type: "scattergl", mode: "markers", name: measured ? "Measured" : "Predicted",
     x: scaled(points.map((point) => point.x), x), y: scaled(points.map((point) => point.y), y),
     customdata: points.map((point) => point.number),
-    text: points.map((point) => `<b>Trial ${point.number}</b> · ${measured ? "measured" : "predicted"}<br>`
+    // No <b> here: Plotly would set it by a style attribute, which the Content-Security-Policy refuses.
+    text: points.map((point) => `Trial ${point.number} · ${measured ? "measured" : "predicted"}<br>`
       + `${x.label} ${shownText(point.x, x)}${point.dx ? ` ± ${shownNumber(point.dx, x)}` : ""}<br>`
       + `${y.label} ${shownText(point.y, y)}${point.dy ? ` ± ${shownNumber(point.dy, y)}` : ""}`),
     hovertemplate: "%{text}<extra></extra>",
@@ -110,6 +111,22 @@ function ringTrace(point, x, y, colors) {
 }
 
 /**
+ * The range that an axis shows first: the whole front and the middle 98 % of the other trials, so that one bad trial does
+ * not squeeze the rest. A double click shows everything.
+ */
+function firstRange(front, others, axis, log) {
+  const shown = (values) => values.map((value) => value * axis.factor).filter((value) => Number.isFinite(value) && (!log || value > 0));
+  const sorted = Float64Array.from(shown([...others])).sort();
+  const inner = sorted.length ? [sorted[Math.floor(0.01 * (sorted.length - 1))], sorted[Math.ceil(0.99 * (sorted.length - 1))]] : [];
+  const values = [...shown(front), ...inner].map((value) => (log ? Math.log10(value) : value));
+  if (!values.length) return undefined;
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const margin = (high - low || Math.abs(high) || 1) * 0.05;
+  return [low - margin, high + margin];
+}
+
+/**
  * Draws the Pareto scatter.
  *
  * `scene` holds: axes x and y; cloud {x, y, feasible}; points [{number, x, y, dx, dy, measured}]; links [{from, to}];
@@ -130,7 +147,8 @@ export function drawPareto(element, scene) {
   ];
   const layout = {
     ...baseLayout(colors, { l: 64, r: 24, t: 16, b: 52 }),
-    xaxis: axisLayout(x, scene.xlog, colors), yaxis: axisLayout(y, scene.ylog, colors),
+    xaxis: { ...axisLayout(x, scene.xlog, colors), range: firstRange(points.map((point) => point.x), scene.cloud.x, x, scene.xlog) },
+    yaxis: { ...axisLayout(y, scene.ylog, colors), range: firstRange(points.map((point) => point.y), scene.cloud.y, y, scene.ylog) },
     // A reader's zoom survives live updates, and is dropped when the axes change.
     uirevision: [x.key, y.key, scene.xlog, scene.ylog].join(" "),
   };
@@ -159,8 +177,13 @@ export function drawHypervolume(element, history, against) {
 /** Shows Plotly's hover label of the trial with this number, or hides it for null. */
 export function hoverPoint(element, number) {
   if (number === null) { window.Plotly.Fx.unhover(element); return; }
-  for (const [curveNumber, trace] of (element.data ?? []).entries()) {
-    const pointNumber = trace.customdata?.indexOf(number) ?? -1;
-    if (pointNumber >= 0) { window.Plotly.Fx.hover(element, [{ curveNumber, pointNumber }]); return; }
+  // WebGL traces are hovered by position; on a log axis Plotly wants the logarithm.
+  const position = (value, axis) => (axis.type === "log" ? Math.log10(value) : value);
+  for (const trace of element.data ?? []) {
+    const index = trace.customdata?.indexOf(number) ?? -1;
+    if (index < 0) continue;
+    const { xaxis, yaxis } = element.layout;
+    window.Plotly.Fx.hover(element, { xval: position(trace.x[index], xaxis), yval: position(trace.y[index], yaxis) });
+    return;
   }
 }

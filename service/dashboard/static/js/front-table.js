@@ -2,10 +2,11 @@
 //
 // The server renders the rows and swaps them in as the front changes; sorting and selection are put back after a swap.
 
-/** Wires the table inside `container`; calls back with a trial's number (or null when the pointer leaves). */
+/** Wires the table inside `container`, which stays when its content is swapped; calls back with a trial's number (or null when the pointer leaves). */
 export function wireFrontTable(container, { onHover, onPick }) {
   let sort = { column: null, ascending: true };
   let picked = null;
+  let hot = null;
 
   const body = () => container.querySelector("tbody");
   const rows = () => [...container.querySelectorAll("tr[data-number]")];
@@ -31,6 +32,10 @@ export function wireFrontTable(container, { onHover, onPick }) {
     }
   }
 
+  function applyHeat() {
+    for (const row of rows()) row.classList.toggle("hot", Number(row.dataset.number) === hot);
+  }
+
   container.addEventListener("click", (event) => {
     const head = event.target.closest("th[aria-sort]");
     if (head) {
@@ -50,9 +55,9 @@ export function wireFrontTable(container, { onHover, onPick }) {
 
   return {
     /** Puts sort order and selection back after the rows were replaced. */
-    restore() { applySort(); applyPick(); },
+    restore() { applySort(); applyPick(); applyHeat(); },
     /** Marks the row under the chart's pointer, and no other. */
-    heat(number) { for (const row of rows()) row.classList.toggle("hot", Number(row.dataset.number) === number); },
+    heat(number) { hot = number; applyHeat(); },
     /** Selects a row; `reveal` scrolls it into the table's view. */
     pick(number, reveal) {
       picked = number;

@@ -67,11 +67,19 @@ function draw() {
   const points = chart.members.map(pointOf).filter(Boolean);
   const picked = points.find((point) => point.number === state.pick) ?? null;
   byId("pareto-loading")?.remove();
-  byId("pareto-empty").hidden = points.length > 0 || cloud.x.length > 0;
-  drawPareto(plot, {
-    x: axisOf(state.x), y: axisOf(state.y), cloud, points, links: driftLinks(), picked,
-    xlog: state.xlog, ylog: state.ylog, feasibleOnly: state.feasible,
-  });
+  const links = driftLinks();
+  const empty = points.length === 0 && cloud.x.length === 0;
+  byId("pareto-empty").hidden = !empty;
+  plot.hidden = empty;
+  byId("drift-legend").hidden = links.length === 0;
+  byId("infeasible-legend").hidden = state.feasible || cloud.feasible.every((flag) => flag === 1);
+  if (!empty) {
+    drawPareto(plot, {
+      x: axisOf(state.x), y: axisOf(state.y), cloud, points, links, picked,
+      xlog: state.xlog, ylog: state.ylog, feasibleOnly: state.feasible,
+    });
+    wireChart();
+  }
   byId("hypervolume-empty").hidden = chart.history.length > 0;
   if (chart.history.length) drawHypervolume(volume, chart.history, state.against);
   drawChosen();
@@ -116,8 +124,8 @@ function chosenRow(axis, cell) {
 
 // --- controls ---------------------------------------------------------------------------------------------------------
 
-const table = wireFrontTable(byId("front"), {
-  onHover: (number) => hoverPoint(plot, number),
+const table = wireFrontTable(byId("front-holder"), {
+  onHover: (number) => { if (wired) hoverPoint(plot, number); },
   onPick: (number) => pick(number === state.pick ? null : number, false),
 });
 
@@ -135,8 +143,8 @@ function pick(number, reveal) {
 function showLimitResult() {
   const best = bestWithinLimits();
   byId("limit-result").textContent = best
-    ? `Trial ${best.number} is the best within ${Object.keys(state.limits).length ? "these limits" : "the whole front"}.`
-    : "No front member is within these limits. Relax one of them.";
+    ? `Trial ${best.number} is the best ${Object.keys(state.limits).length ? "within these limits" : "of the whole front"}.`
+    : chart.members.length ? "No front member is within these limits. Relax one of them." : "";
   return best;
 }
 
@@ -195,8 +203,12 @@ function wireControls() {
   }
 }
 
-/** Pointer on the chart: a hovered point heats its row, a clicked one is selected. */
+let wired = false;
+
+/** Pointer on the chart, once it is drawn: a hovered point heats its row, a clicked one is selected. */
 function wireChart() {
+  if (wired) return;
+  wired = true;
   plot.on("plotly_hover", (event) => table.heat(event.points[0]?.customdata ?? null));
   plot.on("plotly_unhover", () => table.heat(null));
   plot.on("plotly_click", (event) => {
@@ -237,7 +249,6 @@ wireControls();
 showLimitResult();
 await loadCloud();
 draw();
-wireChart();
 table.pick(state.pick, false);
 page.dataset.ready = "true";
 

@@ -1,0 +1,163 @@
+"""`serve` and `worker`: the service, and the process that does its work.
+
+The server supervises its worker as a child process: the API answers while a network trains, and a crash of the one is
+not the end of the other. On SQLite the child shares the server's ownership of the file through the inherited lock, so a new
+server cannot start while an orphan still works.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from ...errors import StoreError
+from ..settings import Settings
+from ..store.lock import StoreLock
+from ..store.store import Store
+from ..worker.runner import Worker
+from .connection import ServerFile, own_store, sqlite_path
+from .output import console
+
+__all__ = ["serve", "work"]
+
+TAKE_OVER_S: Final = 5.0
+"""How long a server waits for its predecessor's worker to notice that it is alone."""
+RESTART_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+STEADY_S: Final = 120.0
+"""A worker that lived this long starts again without delay."""
+PR_SET_PDEATHSIG: Final = 1
+
+
+def serve(settings: Settings, *, quiet: bool = False) -> int:
+    """Run the server, and its worker where the settings ask for one, until SIGINT or SIGTERM."""
+    from ..api.app import create_app, create_server
+
+    with own_store(settings, patience_s=TAKE_OVER_S) as (store, lock):
+        app = create_app(settings, store)
+        server = create_server(app, settings)
+        supervisor = Supervisor(settings, store, lock) if lock is not None or settings.worker_in_server else None
+        address = ServerFile(settings)
+        address.write(settings.url)
+        if not quiet:
+            console.print(f"Dashboard: {settings.url}  (store: {settings.store_url}; Ctrl-C stops)")
+        if supervisor is not None:
+            supervisor.start()
+        try:
+            server.run()
+        finally:
+            if supervisor is not None:
+                supervisor.stop()
+            address.clear()
+    return 0
+
+
+def work(settings: Settings, lock_fd: int | None = None) -> int:
+    """Run a worker until SIGINT or SIGTERM; with `lock_fd` as the child of a server.
+
+    Raises:
+        StoreError: a SQLite file has an owner already; only that owner's own worker may join it.
+    """
+    shutdown = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: shutdown.set())
+    path = sqlite_path(settings)
+    lock = None
+    if path is not None:
+        lock = StoreLock.acquire(path) if lock_fd is None else StoreLock.adopt(path, lock_fd)
+    try:
+        with Store.open(settings.store_url, settings.artifacts_dir) as store:
+            if lock is not None:
+                store.reclaim_all(f"worker {os.getpid()}")  # owning the file, it is the only worker
+            Worker(store, settings, shutdown=shutdown).run()
+    finally:
+        if lock is not None:
+            lock.release()
+    return 0
+
+
+class Supervisor:
+    """Keeps one worker process running beside the server.
+
+    Args:
+        settings: passed on through the environment, and this process's arguments.
+        store: to free the leases of a worker that died, where this process owns the store.
+        lock: the ownership of a SQLite file that the worker shares; None = another database.
+    """
+
+    def __init__(self, settings: Settings, store: Store, lock: StoreLock | None) -> None:
+        self._settings = settings
+        self._store = store
+        self._lock = lock
+        self._stopping = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker and watch it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker at its next safe point, or after half a minute."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        log = structlog.get_logger().bind(part="supervisor")
+        failures = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            child = self._spawn()
+            while child.poll() is None and not self._stopping.wait(0.2):
+                pass
+            if self._stopping.is_set():
+                _end(child)
+                return
+            failures = 0 if time.monotonic() - started > STEADY_S else failures + 1
+            delay = RESTART_S[min(failures, len(RESTART_S)) - 1] if failures else 0.0
+            log.error("worker ended", status=child.returncode, restart_in_s=delay)
+            if self._lock is not None:
+                self._free_leases(log)
+            self._stopping.wait(delay)
+
+    def _free_leases(self, log: structlog.stdlib.BoundLogger) -> None:
+        try:
+            self._store.reclaim_all("supervisor")  # its only worker is dead: nobody has to wait for the lease to expire
+        except StoreError as error:
+            log.warning("leases not freed", error=str(error))
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "archsmith.service.cli", "worker"]
+        descriptors: tuple[int, ...] = ()
+        if self._lock is not None:
+            command += ["--lock-fd", str(self._lock.fd)]
+            descriptors = (self._lock.fd,)
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            command,
+            env=os.environ | self._settings.to_environment(),
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal is the server's to handle
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the server dies, however it dies."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from archsmith.errors import ConfigError
+from archsmith.hwmodels.latency import LatencySettings
+from archsmith.hwmodels.probing import ProbeSettings
+from archsmith.predictors.supernet.settings import SupernetSettings
+from archsmith.predictors.training import StandaloneSettings
+from archsmith.search.pipeline.contracts import PoolSpec
+from archsmith.search.pipeline.prepare import FREE_QUANTITIES, build_setting
+from archsmith.service.jobfile import load_job
+from archsmith.service.schemas.check import QUANTITIES, InvalidJobError, check_job
+from archsmith.service.schemas.job import CostModelSection, SupernetSection, VerifySection
+from archsmith.service.schemas.resolve import plan_of
+
+JOBS = Path(__file__).resolve().parents[2] / "configs" / "jobs"
+
+MINIMAL = """\
+name: small
+space: {name: mobilenet, preset: tiny}
+task: {name: digits_shifted}
+objectives:
+  - {name: accuracy}
+budget: {trials: 8}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_job_can_run(path: Path) -> None:
+    job = load_job(path)
+    setting = build_setting(plan_of(job, PoolSpec()))
+    assert setting.space.name == job.space.name
+    assert check_job(job.to_json()) == job  # resolving is idempotent
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        (SupernetSection, SupernetSettings),
+        (VerifySection, StandaloneSettings),
+        (CostModelSection, ProbeSettings),
+    ],
+)
+def test_section_mirrors_the_settings_of_its_stage(section: type, settings: type) -> None:
+    own = set(section.model_fields) - {"members", "audit"}
+    assert own == {field.name for field in dataclasses.fields(settings)}
+    assert section().model_dump(exclude={"members", "audit"}) == dict.fromkeys(own)
+
+
+def test_plan_settings_are_those_the_stages_take(tmp_path: Path) -> None:
+    text = MINIMAL + "supernet: {steps: 7}\ncost_model: {kernels: 9}\nverify: {steps: 11, audit: 3}\n"
+    plan = plan_of(load_job(write(tmp_path, text)), PoolSpec())
+    assert SupernetSettings.from_json(plan.supernet).steps == 7
+    assert LatencySettings.from_json(plan.cost_model).probes.kernels == 9
+    assert StandaloneSettings.from_json(plan.standalone).steps == 11
+    assert (plan.members, plan.audit) == (5, 3)
+
+
+def test_quantities_are_those_the_pipeline_knows() -> None:
+    assert {name for name, kind in QUANTITIES.items() if not kind.needs_device} == {"accuracy", *FREE_QUANTITIES}
+
+
+def test_job_defaults_are_written_out(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, MINIMAL))
+    assert job.devices == ["host"]
+    assert job.objectives[0].direction == "max"
+    assert job.supernet.steps == SupernetSettings().steps
+    assert job.cost_model.kernels == ProbeSettings().kernels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "sed: 1\n", r"job\.yaml, line 7: sed: got 'sed'; .*Did you mean 'seed'\?"),
+        (MINIMAL + "name: again\n", r"job\.yaml, line 7: name: got 'name'; allowed: each key once.*line 1"),
+        (MINIMAL.replace("{trials: 8}", "{trials: many}"), r"line 6: budget\.trials: got 'many'; .*whole number"),
+        (MINIMAL.replace("{trials: 8}", "{trials: true}"), r"line 6: budget\.trials: got True; .*whole number"),
+        (MINIMAL.replace("name: mobilenet, ", ""), r"line 2: space\.name: got None; .*required"),
+        (MINIMAL + "constraints: [latency_ms@hots <= 1]\n", r"line 7: constraints\[0\]\.device: got 'hots'.*'host'"),
+        (MINIMAL + "constraints: [params <= .nan]\n", r"line 7: constraints\[0\]"),
+        (MINIMAL + "pool: {kind: cloud}\n", r"line 7: pool\.kind: got 'cloud'; allowed: 'serial', 'local' or 'ray'"),
+        (MINIMAL + "space: [\n", "job.yaml, line"),
+    ],
+)
+def test_job_file_mistake_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_job(write(tmp_path, text))
+
+
+def test_job_file_reports_every_mistake(tmp_path: Path) -> None:
+    text = MINIMAL.replace("mobilenet", "mobilnet").replace("digits_shifted", "digit")
+    with pytest.raises(InvalidJobError) as caught:
+        load_job(write(tmp_path, text))
+    assert [error.place.split(": ")[1] for error in caught.value.errors] == ["space.name", "task.name"]
+
+
+def test_job_file_missing_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml"):
+        load_job(tmp_path / "none.yaml")
+
+
+def test_constraint_text_and_object_are_the_same(tmp_path: Path) -> None:
+    objects = MINIMAL + "constraints: [{name: params, operator: '<=', bound: 9000}, {name: latency_ms, bound: 2.5}]\n"
+    texts = MINIMAL + "constraints: [params <= 9e3, latency_ms@host <= 2.5]\n"
+    assert load_job(write(tmp_path, objects)) == load_job(write(tmp_path, texts))
+
+
+def test_two_devices_need_the_device_of_each_objective(tmp_path: Path) -> None:
+    text = MINIMAL + "devices: [host, raspberry_pi_4]\nconstraints: [latency_ms <= 1]\n"
+    with pytest.raises(ConfigError, match=r"constraints\[0\]\.device: got None; allowed: one of host, raspberry_pi_4"):
+        load_job(write(tmp_path, text))
+
+
+def test_local_job_may_name_a_path_and_a_pool(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{name: digits_shifted}", f"{{name: image_arrays, path: {tmp_path / 'images.npz'}}}")
+    text += "pool: {kind: serial, workers: 1}\n"
+    job = load_job(write(tmp_path, text), local=True)
+    assert plan_of(job, PoolSpec()).task.options["path"] == str(tmp_path / "images.npz")
+    with pytest.raises(InvalidJobError) as caught:
+        load_job(write(tmp_path, text))
+    assert len(caught.value.errors) == 2
