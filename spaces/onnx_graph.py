@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import SpaceError
 from .op import Op, Shape, Tensor
+from .position import rotary_table, sinusoid_table
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +29,9 @@ OPSET: Final = 20
 
 IR_VERSION: Final = 9
 
-EPSILON: Final[Mapping[str, float]] = MappingProxyType({"batch_norm": 1e-5, "layer_norm": 1e-5, "rms_norm": 1e-6})
+EPSILON: Final[Mapping[str, float]] = MappingProxyType(
+    {"batch_norm": 1e-5, "layer_norm": 1e-5, "rms_norm": 1e-6, "statistics_pool": 1e-5}
+)
 """What normalisations add to the variance; the layers of every family use the same."""
 
 BATCH: Final = "batch"
@@ -109,6 +112,10 @@ def _random_weights(ops: Sequence[Op], seed: int) -> dict[str, NDArray[np.float3
                 scale = math.sqrt(2.0 / math.prod(shape[1:]))
                 values = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
             weights[f"{op.name}.{name}"] = values
+        if tied := op.attributes.get("tied"):  # the Op that owns the weight need not be among these
+            shape = (op.output.shape[-1], op.inputs[0].shape[-1])
+            values = rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(1.0 / shape[1]))
+            weights.setdefault(f"{tied}.weight", values)
         if op.kind == "batch_norm":
             weights[f"{op.name}.running_mean"] = np.zeros(op.output.shape[0], dtype=np.float32)
             weights[f"{op.name}.running_var"] = np.ones(op.output.shape[0], dtype=np.float32)
@@ -139,7 +146,10 @@ class _Graph:
 
     def weight(self, op: Op, name: str, shape: Shape, *, transposed: bool = False) -> str:
         """Append a weight of `op`; raises SpaceError where it is missing or of another shape."""
-        full = f"{op.name}.{name}"
+        return self.constant(f"{op.name}.{name}", self.values(f"{op.name}.{name}", shape, transposed=transposed))
+
+    def values(self, full: str, shape: Shape, *, transposed: bool = False) -> NDArray[np.float32]:
+        """The weight called `full`; raises SpaceError where it is missing or of another shape."""
         if full not in self._weights:
             raise SpaceError(
                 f"onnx_model: weight {full!r} is missing; pass the state_dict of the network of these Ops."
@@ -147,7 +157,7 @@ class _Graph:
         values = np.asarray(self._weights[full], dtype=np.float32)
         if values.shape != shape:
             raise SpaceError(f"onnx_model: weight {full!r} has shape {values.shape}; its Op needs {shape}.")
-        return self.constant(full, values.T if transposed else values)
+        return values.T if transposed else values
 
     def weights(self, op: Op) -> list[str]:
         """Append all learned weights of `op`, in their order."""
@@ -250,6 +260,11 @@ def _conv(graph: _Graph, op: Op) -> None:
 
 
 def _linear(graph: _Graph, op: Op) -> None:
+    if tied := str(op.attributes["tied"]):
+        shape = (op.output.shape[-1], op.inputs[0].shape[-1])
+        values = graph.values(f"{tied}.weight", shape, transposed=True)
+        graph.node("MatMul", [*_names(op), graph.constant(f"{op.name}/weight", values)], op.output.name)
+        return
     if len(op.inputs[0].shape) == 1:
         graph.node("Gemm", [*_names(op), *graph.weights(op)], op.output.name, transB=1)
         return
@@ -266,11 +281,69 @@ def _matmul(graph: _Graph, op: Op) -> None:
         rank = len(op.inputs[1].shape) + 1
         order = [*range(rank - 2), rank - 1, rank - 2]
         right = graph.node("Transpose", [right], f"{op.name}/transposed", perm=order)
-    graph.node("MatMul", [left, right], op.output.name)
+    _scaled(graph, op, lambda output: graph.node("MatMul", [left, right], output))
 
 
 def _embedding(graph: _Graph, op: Op) -> None:
-    graph.node("Gather", [*graph.weights(op), *_names(op)], op.output.name, axis=0)
+    _scaled(graph, op, lambda output: graph.node("Gather", [*graph.weights(op), *_names(op)], output, axis=0))
+
+
+def _scaled(graph: _Graph, op: Op, emit: Callable[[str], str]) -> None:
+    """What `emit` writes, times the Op's attribute `scale`."""
+    scale = op.attributes["scale"]
+    if scale == 1.0:
+        emit(op.output.name)
+        return
+    factor = graph.constant(f"{op.name}/scale", np.array(scale, dtype=np.float32))
+    graph.node("Mul", [emit(f"{op.name}/unscaled"), factor], op.output.name)
+
+
+def _class_token(graph: _Graph, op: Op) -> None:
+    # The token takes the batch of the sequence: the first position times zero, plus the weight.
+    source, (name, shape) = op.inputs[0].name, op.weights[0]
+    bounds = [graph.constant(f"{op.name}/{key}", np.array([value])) for key, value in zip(("from", "to", "axis"), (0, 1, 1), strict=True)]
+    first = graph.node("Slice", [source, *bounds], f"{op.name}/first")
+    blank = graph.node("Mul", [first, graph.constant(f"{op.name}/zero", np.zeros((), np.float32))], f"{op.name}/blank")
+    token = graph.node("Add", [blank, graph.weight(op, name, shape)], f"{op.name}/token")
+    graph.node("Concat", [token, source], op.output.name, axis=1)
+
+
+def _position(graph: _Graph, op: Op) -> None:
+    if op.attributes["function"] == "learned":
+        (table,) = graph.weights(op)
+    else:
+        table = graph.constant(f"{op.name}/table", sinusoid_table(*op.output.shape))
+    graph.node("Add", [*_names(op), table], op.output.name)
+
+
+def _rotary(graph: _Graph, op: Op) -> None:
+    source, (length, features) = op.inputs[0].name, op.output.shape[-2:]
+    base = op.attributes["base"]
+    assert isinstance(base, float)
+    cosine, sine = rotary_table(length, features, base)
+    axis = graph.constant(f"{op.name}/axis", np.array([-1]))
+    marks = [graph.constant(f"{op.name}/{mark}", np.array([mark])) for mark in (0, features // 2, features)]
+    left, right = (
+        graph.node("Slice", [source, *marks[part : part + 2], axis], f"{op.name}/half{part}") for part in (0, 1)
+    )
+    turned = graph.node("Concat", [graph.node("Neg", [right], f"{op.name}/neg"), left], f"{op.name}/turned", axis=-1)
+    along = graph.node("Mul", [source, graph.constant(f"{op.name}/cosine", cosine)], f"{op.name}/along")
+    across = graph.node("Mul", [turned, graph.constant(f"{op.name}/sine", sine)], f"{op.name}/across")
+    graph.node("Add", [along, across], op.output.name)
+
+
+def _statistics_pool(graph: _Graph, op: Op) -> None:
+    source, weights = _names(op)
+    axis = graph.constant(f"{op.name}/axis", np.array([-1]))
+    weighted = graph.node("Mul", [source, weights], f"{op.name}/weighted")
+    mean = graph.node("ReduceSum", [weighted, axis], f"{op.name}/mean", keepdims=0)
+    centred = graph.node("Sub", [source, graph.node("Unsqueeze", [mean, axis], f"{op.name}/centre")], f"{op.name}/off")
+    square = graph.node("Mul", [centred, centred], f"{op.name}/square")
+    spread = graph.node("Mul", [square, weights], f"{op.name}/spread")
+    variance = graph.node("ReduceSum", [spread, axis], f"{op.name}/variance", keepdims=0)
+    floor = graph.constant(f"{op.name}/floor", np.array(EPSILON["statistics_pool"], dtype=np.float32))
+    deviation = graph.node("Sqrt", [graph.node("Add", [variance, floor], f"{op.name}/sum")], f"{op.name}/deviation")
+    graph.node("Concat", [mean, deviation], op.output.name, axis=1)
 
 
 def _global_avg_pool(graph: _Graph, op: Op) -> None:
@@ -330,7 +403,11 @@ def _slice(graph: _Graph, op: Op) -> None:
 
 
 def _softmax(graph: _Graph, op: Op) -> None:
-    graph.node("Softmax", _names(op), op.output.name, axis=-1)
+    source = op.inputs[0].name
+    if op.attributes["causal"]:
+        hidden = np.triu(np.full(op.output.shape[-2:], -np.inf, dtype=np.float32), k=1)
+        source = graph.node("Add", [source, graph.constant(f"{op.name}/hidden", hidden)], f"{op.name}/masked")
+    graph.node("Softmax", [source], op.output.name, axis=-1)
 
 
 def _reshaped(graph: _Graph, source: str, shape: Sequence[int], output: str) -> str:
@@ -384,6 +461,7 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "concat": _concat,
         "conv1d": _conv,
         "conv2d": _conv,
+        "class_token": _class_token,
         "embedding": _embedding,
         "global_avg_pool": _global_avg_pool,
         "layer_norm": _layer_norm,
@@ -391,11 +469,14 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "matmul": _matmul,
         "max_pool2d": _max_pool,
         "mul": _plain("Mul"),
+        "position": _position,
         "reshape": _reshape,
         "rms_norm": _rms_norm,
         "scale": _scale,
+        "rotary": _rotary,
         "slice": _slice,
         "softmax": _softmax,
+        "statistics_pool": _statistics_pool,
         "transpose": _transpose,
     }
 )

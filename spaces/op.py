@@ -257,6 +257,8 @@ def _conv_macs(inputs: _Inputs, output: Tensor, attributes: _Attributes) -> int:
 
 def _linear_weights(inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str, Shape], ...]:
     out = _int(attributes, "out_features")
+    if attributes["tied"]:  # its weight belongs to another Op
+        return ()
     weight = ("weight", (out, inputs[0].shape[-1]))
     return (weight, ("bias", (out,))) if attributes["bias"] else (weight,)
 
@@ -329,8 +331,12 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
     "concat": KindRule({"axis": 0}, _concat_shape, _no_weights, _no_macs, inputs=0),
     "conv1d": _conv,
     "conv2d": _conv,
+    "class_token": KindRule(
+        {}, lambda inputs, _: (inputs[0].shape[0] + 1, inputs[0].shape[1]),
+        lambda inputs, _: (("weight", (1, inputs[0].shape[1])),), _no_macs,
+    ),
     "embedding": KindRule(
-        {"vocabulary": None, "features": None},
+        {"vocabulary": None, "features": None, "scale": 1.0},
         lambda inputs, a: (*inputs[0].shape, _int(a, "features")),
         lambda _, a: (("weight", (_int(a, "vocabulary"), _int(a, "features"))),),
         _no_macs,
@@ -338,22 +344,28 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
     "global_avg_pool": KindRule({"keep_dims": False}, _global_pool_shape, _no_weights, _no_macs),
     "layer_norm": KindRule({"affine": True, "bias": True}, _same, _norm_weights, _no_macs),
     "linear": KindRule(
-        {"out_features": None, "bias": True},
+        {"out_features": None, "bias": True, "tied": ""},
         lambda inputs, a: (*inputs[0].shape[:-1], _int(a, "out_features")),
         _linear_weights,
         lambda inputs, output, _: output.numel * inputs[0].shape[-1],
     ),
     "matmul": KindRule(
-        {"transpose_b": False}, _matmul_shape, _no_weights,
+        {"transpose_b": False, "scale": 1.0}, _matmul_shape, _no_weights,
         lambda inputs, output, _: output.numel * inputs[0].shape[-1], inputs=2,
     ),
     "max_pool2d": KindRule(_POOL, _pool_shape, _no_weights, _no_macs),
     "mul": KindRule({}, _binary_shape, _no_weights, _no_macs, inputs=2),
+    "position": KindRule(
+        {"function": "learned"}, _same,
+        lambda inputs, a: (("weight", inputs[0].shape),) if a["function"] == "learned" else (), _no_macs,
+    ),
     "reshape": KindRule({"shape": None}, lambda _, a: _ints(a, "shape"), _no_weights, _no_macs),
     "rms_norm": KindRule({"affine": True, "bias": False}, _same, _norm_weights, _no_macs),
     "scale": KindRule({"factor": None}, _same, _no_weights, _no_macs),
+    "rotary": KindRule({"base": 10000.0}, _same, _no_weights, _no_macs),
     "slice": KindRule({"axis": 0, "start": None, "stop": None}, _slice_shape, _no_weights, _no_macs),
-    "softmax": KindRule({}, _same, _no_weights, _no_macs),
+    "softmax": KindRule({"causal": False}, _same, _no_weights, _no_macs),
+    "statistics_pool": KindRule({}, lambda inputs, _: (2 * inputs[0].shape[0],), _no_weights, _no_macs, inputs=2),
     "transpose": KindRule(
         {"order": None}, lambda inputs, a: tuple(inputs[0].shape[i] for i in _ints(a, "order")), _no_weights, _no_macs
     ),

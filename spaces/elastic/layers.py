@@ -41,17 +41,24 @@ def shared_slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 class ElasticConv2d(nn.Conv2d):
-    """A convolution whose output channels and kernel are chosen per call; input channels follow the input.
+    """A convolution whose output channels, kernel, stride and groups are chosen per call; input channels follow the input.
 
-    A depthwise one (groups equal to its channels) stays depthwise at every width.
+    A depthwise one (groups equal to its channels) stays depthwise at every width unless other groups are asked for.
     """
 
-    def forward(self, x: Tensor, out_channels: int, kernel: int) -> Tensor:  # type: ignore[override]  # takes the choice
+    def forward(  # type: ignore[override]  # takes the choice
+        self, x: Tensor, out_channels: int, kernel: int, *, stride: int | None = None, groups: int | None = None
+    ) -> Tensor:
         """[N, C, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)], padding kernel // 2."""
-        depthwise = self.groups > 1
-        weight = shared_slice(self.weight, (out_channels, 1 if depthwise else x.shape[1], kernel, kernel))
+        if groups is None:
+            groups = out_channels if self.groups > 1 else 1
+        weight = self.chosen_weight((out_channels, x.shape[1] // groups, kernel, kernel))
         bias = None if self.bias is None else shared_slice(self.bias, (out_channels,))
-        return F.conv2d(x, weight, bias, self.stride, kernel // 2, groups=out_channels if depthwise else 1)
+        return F.conv2d(x, weight, bias, self.stride if stride is None else stride, kernel // 2, groups=groups)
+
+    def chosen_weight(self, shape: Sequence[int]) -> Tensor:
+        """The weight that a choice with this weight shape runs on."""
+        return shared_slice(self.weight, shape)
 
 
 class ElasticLinear(nn.Linear):

@@ -23,7 +23,9 @@ class ConvNormSpec:
         kernel: side of the square window, odd; padding is kernel // 2.
         stride: step of the window.
         depthwise: one filter per channel; then both channel counts are equal.
+        pointwise_groups: groups of a convolution that is not depthwise.
         activation: what follows the normalisation, "" for nothing.
+        bias: whether the convolution has one (of no use before a normalisation, but published networks have it).
     """
 
     in_channels: int
@@ -31,12 +33,14 @@ class ConvNormSpec:
     kernel: int = 1
     stride: int = 1
     depthwise: bool = False
+    pointwise_groups: int = 1
     activation: str = ""
+    bias: bool = False
 
     @property
     def groups(self) -> int:
         """Convolution groups."""
-        return self.in_channels if self.depthwise else 1
+        return self.in_channels if self.depthwise else self.pointwise_groups
 
 
 class ConvNorm(nn.Module):
@@ -55,7 +59,7 @@ class ConvNorm(nn.Module):
             stride=spec.stride,
             padding=spec.kernel // 2,
             groups=spec.groups,
-            bias=False,
+            bias=spec.bias,
         )
         self.norm = nn.BatchNorm2d(spec.out_channels)
         self.activation = make_activation(spec.activation) if spec.activation else None
@@ -77,6 +81,7 @@ def conv_norm_ops(name: str, x: Tensor, spec: ConvNormSpec) -> tuple[Op, ...]:
         stride=spec.stride,
         padding=spec.kernel // 2,
         groups=spec.groups,
+        bias=spec.bias,
     )
     norm = make_op(f"{name}.norm", "batch_norm", conv.output)
     if not spec.activation:

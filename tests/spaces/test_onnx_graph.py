@@ -58,6 +58,8 @@ CASES = {
     "mul": (make_op("op", "mul", (IMAGE, Tensor("y", (6, 1, 1)))), lambda w, x, y: x * y),
     "batch_norm": (make_op("op", "batch_norm", IMAGE), batch_norm),
     "batch_norm-plain": (make_op("op", "batch_norm", IMAGE, affine=False), batch_norm),
+    "channel_scale": (make_op("op", "channel_scale", IMAGE), lambda w, x: x * w["op.weight"].view(-1, 1, 1)),
+    "scale": (make_op("op", "scale", IMAGE, factor=0.125), lambda w, x: x * 0.125),
     "channel_shuffle": (
         make_op("op", "channel_shuffle", IMAGE, groups=3),
         lambda w, x: F.channel_shuffle(x, 3),
@@ -68,6 +70,14 @@ CASES = {
     "conv2d-depthwise": conv("conv2d", IMAGE, out_channels=6, kernel=5, padding=2, groups=6),
     "conv2d-dilated": conv("conv2d", IMAGE, out_channels=4, kernel=3, padding=2, dilation=2, groups=2),
     "conv1d": conv("conv1d", SEQUENCE, out_channels=3, kernel=3, padding=1, bias=True),
+    "class_token": (
+        make_op("op", "class_token", SEQUENCE),
+        lambda w, x: torch.cat((w["op.weight"].expand(len(x), 1, 8), x), 1),
+    ),
+    "embedding-scaled": (
+        make_op("op", "embedding", Tensor("x", (5,), "int64"), vocabulary=11, features=4, scale=2.5),
+        lambda w, x: 2.5 * F.embedding(x, w["op.weight"]),
+    ),
     "embedding": (
         make_op("op", "embedding", Tensor("x", (5,), "int64"), vocabulary=11, features=4),
         lambda w, x: F.embedding(x, w["op.weight"]),
@@ -109,6 +119,16 @@ CASES = {
         make_op("op", "matmul", (Tensor("x", (2, 5, 8)), Tensor("y", (2, 8, 3)))),
         lambda w, x, y: x @ y,
     ),
+    "matmul-grouped": (
+        make_op("op", "matmul", (Tensor("x", (2, 3, 5, 8)), Tensor("y", (2, 1, 8, 3))), scale=0.3),
+        lambda w, x, y: 0.3 * x @ y,
+    ),
+    "position": (make_op("op", "position", SEQUENCE), lambda w, x: x + w["op.weight"]),
+    "position-sinusoidal": (
+        make_op("op", "position", SEQUENCE, function="sinusoidal"),
+        lambda w, x: SinusoidalPosition()(x),
+    ),
+    "rotary": (make_op("op", "rotary", Tensor("x", (2, 5, 8)), base=100.0), lambda w, x: rotate(x, 100.0)),
     "matmul-transposed": (
         make_op("op", "matmul", (Tensor("x", (2, 5, 8)), Tensor("y", (2, 3, 8))), transpose_b=True),
         lambda w, x, y: x @ y.transpose(-1, -2),
@@ -123,6 +143,14 @@ CASES = {
     "avg_pool2d-rounded-down": pool("avg_pool2d", kernel=2, stride=2),
     "reshape": (make_op("op", "reshape", IMAGE, shape=(54, 7)), lambda w, x: x.reshape(-1, 54, 7)),
     "slice": (make_op("op", "slice", IMAGE, start=1, stop=4), lambda w, x: x[:, 1:4]),
+    "softmax-causal": (
+        make_op("op", "softmax", Tensor("x", (2, 5, 5)), causal=True),
+        lambda w, x: x.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(-1),
+    ),
+    "statistics_pool": (
+        make_op("op", "statistics_pool", (SEQUENCE, Tensor("y", (5, 8)))),
+        lambda w, x, y: StatisticsPool()(x, y.abs()),
+    ),
     "softmax": (make_op("op", "softmax", SEQUENCE), lambda w, x: x.softmax(-1)),
     "transpose": (make_op("op", "transpose", IMAGE, order=(1, 2, 0)), lambda w, x: x.permute(0, 2, 3, 1)),
 }  # fmt: skip

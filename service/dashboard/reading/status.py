@@ -26,7 +26,7 @@ STAGES: Final = {
 }
 """Stages of the pipeline in order, with their titles."""
 
-EVENT_KINDS: Final = "state stage progress trials front verified report reference created message"
+EVENT_KINDS: Final = "state stage progress trials front verified report reference evaluations_failed search_ended"
 """Named server-sent events that refresh the page; unnamed ones do too."""
 
 
