@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DeviceError
 from ..spaces.strict_yaml import line_numbers, load_yaml
 
 __all__ = ["DATA_TYPES", "KINDS", "Device", "Figure", "load_device"]
@@ -71,6 +71,19 @@ class Device:
     def to_json(self) -> dict[str, Any]:
         """JSON-able form: every figure as value and source, unknown ones left out."""
         return {key: value for key, value in asdict(self).items() if value not in (None, {})}
+
+    def require(self, name: str, entry: str | None = None) -> float:
+        """The value of a figure, or of one entry of a table of figures.
+
+        Raises:
+            DeviceError: the device's file lacks it.
+        """
+        content = getattr(self, name)
+        figure = content if entry is None else content.get(entry)
+        if figure is None:
+            place = name if entry is None else f"{name}.{entry}"
+            raise DeviceError(f"device {self.name!r} has no {place}; add it, with its source, to its file.")
+        return figure.value
 
     @property
     def identity(self) -> str:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DeviceError, PredictorError
+from ..errors import PredictorError
 from ..spaces.op import Op, total_macs
 from ..spaces.space import SearchSpace
 from .cost import CostModel, Prediction
-from .device import Device, Figure
+from .device import Device
 
 __all__ = ["EnergyModel", "bytes_moved", "fused"]
 
@@ -69,10 +69,10 @@ class EnergyModel:
         self.hardware = hardware
         self.latency = latency
         self.device = hardware.name
-        self._mac_pj = _required(hardware, "energy_per_mac_pj.float32", hardware.energy_per_mac_pj.get("float32"))
-        self._byte_pj = _required(hardware, "energy_per_byte_pj", hardware.energy_per_byte_pj)
-        self._idle_w = _required(hardware, "idle_power_w", hardware.idle_power_w)
-        self._relative_std = _required(hardware, "energy_relative_std", hardware.energy_relative_std)
+        self._mac_pj = hardware.require("energy_per_mac_pj", "float32")
+        self._byte_pj = hardware.require("energy_per_byte_pj")
+        self._idle_w = hardware.require("idle_power_w")
+        self._relative_std = hardware.require("energy_relative_std")
         self._tables: dict[str, NDArray[np.float64]] = {}
 
     def predict(self, space: SearchSpace, genomes: NDArray[np.int16]) -> Prediction:
@@ -104,9 +104,3 @@ class EnergyModel:
     def report(self) -> dict[str, float]:
         """Empty: nothing was held out, for nothing was measured."""
         return {}
-
-
-def _required(device: Device, name: str, figure: Figure | None) -> float:
-    if figure is None:
-        raise DeviceError(f"device {device.name!r} has no {name}; add it, with its source, to its file.")
-    return figure.value

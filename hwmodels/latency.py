@@ -52,9 +52,7 @@ def latency_identity(space: SearchSpace, device: Device, settings: LatencySettin
 def _identity(
     space: SearchSpace, device: Device, settings: LatencySettings, seed: int, conditions: dict[str, Any]
 ) -> str:
-    return model_identity(
-        space, device.name, {"conditions": conditions, "settings": asdict(settings), "seed": seed}
-    )
+    return model_identity(space, device.name, {"conditions": conditions, "settings": asdict(settings), "seed": seed})
 
 
 def fit_latency(

@@ -14,11 +14,15 @@ from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyModel
 from ...hwmodels.latency import LatencySettings, fit_latency, latency_identity
 from ...hwmodels.lookup import LookupModel
+from ...hwmodels.roofline import RooflineModel
 from ..problem import Population, Quantity, label
 from .contracts import Interrupted, Recorder, ResultStore, Stage
 from .prepare import FREE_QUANTITIES, Setting
 
 __all__ = ["CostModels", "fit_cost_models"]
+
+HOST = "host"
+"""The device that can be measured here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ def fit_cost_models(setting: Setting, recorder: Recorder, store: ResultStore) ->
 def _latency(
     setting: Setting, device: Device, settings: LatencySettings, *, recorder: Recorder, store: ResultStore
 ) -> CostModel:
+    if device.name != HOST:
+        return RooflineModel(device)  # not at hand: its file is all there is to go by
     identity = latency_identity(setting.space, device, settings, seed=setting.plan.seed)
     found = store.find("cost_model", identity)
     recorder.stage(Stage.MODEL, reused=found is not None)
