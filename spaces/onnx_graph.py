@@ -301,7 +301,7 @@ def _scaled(graph: _Graph, op: Op, emit: Callable[[str], str]) -> None:
 def _class_token(graph: _Graph, op: Op) -> None:
     # The token takes the batch of the sequence: the first position times zero, plus the weight.
     source, (name, shape) = op.inputs[0].name, op.weights[0]
-    bounds = [graph.constant(f"{op.name}/{key}", np.array([value])) for key, value in zip(("from", "to", "axis"), (0, 1, 1), strict=True)]
+    bounds = [graph.constant(f"{op.name}/bound{index}", np.array([value])) for index, value in enumerate((0, 1, 1))]
     first = graph.node("Slice", [source, *bounds], f"{op.name}/first")
     blank = graph.node("Mul", [first, graph.constant(f"{op.name}/zero", np.zeros((), np.float32))], f"{op.name}/blank")
     token = graph.node("Add", [blank, graph.weight(op, name, shape)], f"{op.name}/token")
@@ -342,7 +342,7 @@ def _statistics_pool(graph: _Graph, op: Op) -> None:
     spread = graph.node("Mul", [square, weights], f"{op.name}/spread")
     variance = graph.node("ReduceSum", [spread, axis], f"{op.name}/variance", keepdims=0)
     floor = graph.constant(f"{op.name}/floor", np.array(EPSILON["statistics_pool"], dtype=np.float32))
-    deviation = graph.node("Sqrt", [graph.node("Add", [variance, floor], f"{op.name}/sum")], f"{op.name}/deviation")
+    deviation = graph.node("Sqrt", [graph.node("Max", [variance, floor], f"{op.name}/kept")], f"{op.name}/deviation")
     graph.node("Concat", [mean, deviation], op.output.name, axis=1)
 
 

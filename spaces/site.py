@@ -38,13 +38,19 @@ class Site:
 class SiteIndex:
     """Numbers every configuration of every site, so that any additive cost is one flat table.
 
+    Where costs are additive only after dead or repeated parts are gone, `reduce` maps canonical genomes to the genomes
+    that are looked up, ones that compute the same.
+
     Notation: B candidates, G genes, S sites, T = total number of configurations.
     """
 
     MAX_CONFIGURATIONS = 1 << 24
     """The index is a float32 matrix product, exact up to here."""
 
-    def __init__(self, table: GeneTable, sites: Sequence[Site]) -> None:
+    def __init__(
+        self, table: GeneTable, sites: Sequence[Site], *, reduce: Callable[[Population], Population] | None = None
+    ) -> None:
+        self._reduce = reduce
         self.sites = tuple(sites)
         shapes = [tuple(int(table.cardinalities[gene]) for gene in site.genes) for site in self.sites]
         self.counts = np.array([math.prod(shape) for shape in shapes], dtype=np.int64)
@@ -81,7 +87,8 @@ class SiteIndex:
         out = np.empty((len(genomes), len(self.sites)), dtype=np.int64)
         for start in range(0, len(genomes), CHUNK):
             rows = slice(start, start + CHUNK)
-            np.add(genomes[rows].astype(np.float32) @ self._radix, self.offsets, out=out[rows], casting="unsafe")
+            part = genomes[rows] if self._reduce is None else self._reduce(genomes[rows])
+            np.add(part.astype(np.float32) @ self._radix, self.offsets, out=out[rows], casting="unsafe")
         return out
 
     def table(self, cost: Callable[[tuple[Op, ...]], Sequence[float]], width: int) -> NDArray[np.float64]:

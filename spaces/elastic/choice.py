@@ -23,5 +23,5 @@ def share_norms(module: M) -> M:
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm2d:
                 norm = ElasticBatchNorm2d(child.num_features, eps=child.eps, affine=child.affine)
-                setattr(parent, name, norm) if not isinstance(parent, nn.ModuleDict) else parent.update({name: norm})
+                setattr(parent, name, norm)
     return module

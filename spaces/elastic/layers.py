@@ -64,9 +64,11 @@ class ElasticConv2d(nn.Conv2d):
 class ElasticLinear(nn.Linear):
     """A linear layer that reads the first input features of its weight, as many as the input has."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
-        """[..., C] -> [..., out_features]."""
-        return F.linear(input, shared_slice(self.weight, (self.out_features, input.shape[-1])), self.bias)
+    def forward(self, input: Tensor, out_features: int | None = None) -> Tensor:  # noqa: A002  # torch's own name
+        """[..., C] -> [..., out_features], all that there are by default."""
+        out = self.out_features if out_features is None else out_features
+        bias = None if self.bias is None else self.bias[:out]
+        return F.linear(input, shared_slice(self.weight, (out, input.shape[-1])), bias)
 
 
 class ElasticBatchNorm2d(nn.BatchNorm2d):
@@ -93,7 +95,8 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """[N, C, H, W] -> the same shape, C up to `num_features`."""
         channels = input.shape[1]
-        weight, bias = self.weight[:channels], self.bias[:channels]
+        weight = self.weight[:channels] if self.affine else None
+        bias = self.bias[:channels] if self.affine else None
         if self.calibrating:
             return self._calibrate(input, weight, bias)
         if self.training:
@@ -103,16 +106,17 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         mean, variance = self.running_mean[:channels], self.running_var[:channels]
         return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=self.eps)
 
-    def _calibrate(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _calibrate(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
-        mean, variance = self.running_mean.new_zeros(len(weight)), self.running_var.new_ones(len(weight))
+        channels = x.shape[1]
+        mean, variance = self.running_mean.new_zeros(channels), self.running_var.new_ones(channels)
         # With momentum 1 torch writes the batch's mean and *unbiased* variance into the buffers it is given.
         y = F.batch_norm(x, mean, variance, weight, bias, training=True, momentum=1.0, eps=self.eps)
-        count = x.numel() // x.shape[1]
+        count = x.numel() // channels
         variance *= (count - 1) / count
         self._samples += len(x)
         share = len(x) / self._samples
-        self.running_mean[: len(weight)].lerp_(mean, share)
-        self.running_var[: len(weight)].lerp_(variance, share)
+        self.running_mean[:channels].lerp_(mean, share)
+        self.running_var[:channels].lerp_(variance, share)
         return y

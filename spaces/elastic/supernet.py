@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ class Supernet(nn.Module, ABC):
     """Shared weights for all architectures of one space.
 
     Module paths are those of the space's standalone networks, so a network's weight is found here under its own name
-    and is a `shared_slice` of it; that is all `extract` needs to know.
+    and is a `shared_slice` of it; that is all `extract` needs to know (`slice_of` is the place for exceptions).
+    Where networks take several inputs, so does the supernet: ``supernet(*inputs, architecture)``.
 
     Lifecycle. Training: ``supernet.train()``, then ``supernet(x, architecture)`` as often as wanted per step; batch
     norms use the batch's statistics and store none. Scoring: ``supernet.calibrate(architecture, batches)``, then
@@ -42,19 +43,32 @@ class Supernet(nn.Module, ABC):
         """
         network = self.blank_network(architecture)
         shared = self.state_dict()
-        slices = {name: shared_slice(shared[name], blank.shape) for name, blank in network.state_dict().items()}
+        slices = {
+            name: self.slice_of(name, shared, blank.shape, architecture)
+            for name, blank in network.state_dict().items()
+        }
         network.to(next(self.parameters()).device).load_state_dict(slices)
         return network.train(self.training)
 
+    def slice_of(
+        self, name: str, shared: Mapping[str, Tensor], shape: Sequence[int], architecture: Architecture
+    ) -> Tensor:
+        """The weight `name`, of this shape, of the standalone network of `architecture`.
+
+        Families whose layers use anything but a `shared_slice` of the shared weight of that name override this.
+        """
+        del architecture  # prefixes and centres follow from the shape
+        return shared_slice(shared[name], shape)
+
     @torch.no_grad()
-    def calibrate(self, architecture: Architecture, batches: Iterable[Tensor]) -> None:
+    def calibrate(self, architecture: Architecture, batches: Iterable[Tensor | tuple[Tensor, ...]]) -> None:
         """Replace the batch-norm statistics by those of `architecture`, averaged over `batches` weighted by their size.
 
         Everything but the batch norms runs in evaluation mode; the supernet's mode is restored afterwards.
 
         Args:
             architecture: whose statistics.
-            batches: inputs, each [N, ...] with the same shape but for N; consumed one by one.
+            batches: inputs [N, ...], with the same shape but for N, or tuples of them; consumed one by one.
 
         Raises:
             SpaceError: there was no batch.
@@ -67,7 +81,7 @@ class Supernet(nn.Module, ABC):
             norm.start_calibration()
         try:
             for batch in batches:
-                self(batch, architecture)
+                self(*(batch if isinstance(batch, tuple) else (batch,)), architecture)
                 count += 1
         finally:
             for norm in norms:

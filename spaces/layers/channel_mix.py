@@ -24,6 +24,11 @@ class ChannelScale(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), self.initial))
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set every factor to its initial value."""
+        self.weight.fill_(self.initial)
+
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape; C up to the number of factors, whose first C are used."""
         return x * self.weight[: x.shape[1]].view(-1, 1, 1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["make_divisible"]
 
 
-def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a channel count to a multiple of `divisor`, never below it and never more than 10 % below `channels`.
+def make_divisible(channels: float, divisor: int = 8, limit: float = 0.9) -> int:
+    """Round a channel count to a multiple of `divisor`, never below it and never below `limit` of `channels`.
 
     Args:
         channels: the wanted number, > 0.
         divisor: what vector units like to see, >= 1.
+        limit: share of `channels` that must be kept.
 
     Returns:
         A multiple of `divisor`.
@@ -21,4 +22,4 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     [8, 16, 24, 32]
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+    return rounded + divisor if rounded < limit * channels else rounded

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
 from ...errors import SpaceError
 
-__all__ = ["allocate", "initialise"]
+__all__ = ["Fillable", "allocate", "initialise"]
 
 M = TypeVar("M", bound=nn.Module)
+
+
+@runtime_checkable
+class Fillable(Protocol):
+    """A layer with weights of its own kind, which it knows how to fill."""
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Fill the layer's own weights in place, drawing from `generator` alone."""
+        ...
 
 
 def allocate(build: Callable[[], M]) -> M:
@@ -37,10 +46,11 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
     """Fill all weights and buffers of `module` in place.
 
     Convolutions: normal with variance 2 / fan_out; linear layers: normal with variance 1 / fan_in; biases 0; norms 1
-    and 0 with running mean 0 and variance 1.
+    and 0 with running mean 0 and variance 1; embeddings: normal with variance 1 / features; `Fillable` layers: their
+    own way.
 
     Args:
-        module: on the CPU; made of convolutions, linear layers and batch norms.
+        module: on the CPU; made of convolutions, linear layers, batch norms and layer scales.
         seed: of the generator all weights are drawn from, in module order; None = a fresh one from the system.
 
     Raises:
@@ -59,7 +69,11 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
             layer.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
         elif isinstance(layer, nn.Linear):
             layer.weight.normal_(0.0, math.sqrt(1.0 / layer.in_features), generator=generator)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        elif isinstance(layer, nn.Embedding):
+            layer.weight.normal_(0.0, math.sqrt(1.0 / layer.embedding_dim), generator=generator)
+        elif isinstance(layer, Fillable):
+            layer.fill(generator)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.RMSNorm):
             layer.reset_parameters()
         elif next(layer.parameters(recurse=False), next(layer.buffers(recurse=False), None)) is not None:
             raise SpaceError(

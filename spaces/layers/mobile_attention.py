@@ -40,6 +40,11 @@ class MobileAttentionSpec:
     layer_scale: bool = False
 
     @property
+    def in_channels(self) -> int:
+        """Channels read, under the name that other blocks use."""
+        return self.channels
+
+    @property
     def down(self) -> ConvNormSpec | None:
         """What makes the input of key and value smaller."""
         if self.stride == 1:

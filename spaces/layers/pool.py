@@ -20,5 +20,5 @@ class GlobalAvgPool(nn.Module):
         self.keep_dims = keep_dims
 
     def forward(self, x: TorchTensor) -> TorchTensor:
-        """[N, C, H, W] -> [N, C], or [N, C, 1, 1] where dimensions are kept."""
-        return x.mean((2, 3), keepdim=self.keep_dims)
+        """[N, C, H, W] or [N, C, T] -> [N, C], or [N, C, 1, 1] and [N, C, 1] where dimensions are kept."""
+        return x.mean(tuple(range(2, x.ndim)), keepdim=self.keep_dims)

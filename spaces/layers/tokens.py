@@ -40,6 +40,10 @@ class ClassToken(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, width))
 
+    def fill(self, generator: torch.Generator) -> None:
+        """Normal with standard deviation 0.02."""
+        self.weight.normal_(0.0, 0.02, generator=generator)
+
     def forward(self, x: TorchTensor) -> TorchTensor:
         """[N, T, C] -> [N, T + 1, C], C up to `width`."""
         return torch.cat((self.weight[:, : x.shape[2]].expand(x.shape[0], 1, x.shape[2]), x), dim=1)
@@ -51,6 +55,10 @@ class LearnedPosition(nn.Module):
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(length, width))
+
+    def fill(self, generator: torch.Generator) -> None:
+        """Normal with standard deviation 0.02."""
+        self.weight.normal_(0.0, 0.02, generator=generator)
 
     def forward(self, x: TorchTensor) -> TorchTensor:
         """[N, length, C] -> the same shape, C up to `width`."""

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from archsmith import spaces
 from archsmith.errors import SpaceError
 from archsmith.spaces.onnx_graph import EMITTERS, EPSILON, onnx_model
+from archsmith.spaces.layers.attention import rotate
+from archsmith.spaces.layers.temporal import StatisticsPool
+from archsmith.spaces.layers.tokens import SinusoidalPosition
 from archsmith.spaces.op import ACTIVATIONS, KINDS, Op, Tensor, make_op
 
 IMAGE, SEQUENCE, VECTOR = Tensor("x", (6, 9, 7)), Tensor("x", (5, 8)), Tensor("x", (8,))
@@ -149,7 +152,7 @@ CASES = {
     ),
     "statistics_pool": (
         make_op("op", "statistics_pool", (SEQUENCE, Tensor("y", (5, 8)))),
-        lambda w, x, y: StatisticsPool()(x, y.abs()),
+        lambda w, x, y: StatisticsPool()(x, y),
     ),
     "softmax": (make_op("op", "softmax", SEQUENCE), lambda w, x: x.softmax(-1)),
     "transpose": (make_op("op", "transpose", IMAGE, order=(1, 2, 0)), lambda w, x: x.permute(0, 2, 3, 1)),
