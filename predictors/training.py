@@ -19,6 +19,7 @@ from ..spaces.architecture import Architecture
 from ..spaces.space import SearchSpace
 from .evaluation import measure_accuracy
 from .optimization import OPTIMIZERS, channels_last, learning_rate, make_optimizer, pick_device, set_learning_rate
+from .runtime import thread_count, torch_threads
 from .supernet.checkpoint import write_tensors
 from .supernet.losses import label_loss
 from .supernet.scoring import build_space_and_task
@@ -39,20 +40,24 @@ class TrainingStopped(Exception):  # noqa: N818  # a request that was honoured, 
 class StandaloneSettings:
     """How one architecture is trained alone; the defaults suit networks of about a million MACs on small images.
 
+    They were chosen by mean validation accuracy per CPU second, over four networks of the `mobilenet` preset `digits`
+    with two seeds each: 200 steps at a peak of 0.4 reach 92.1 %; at 0.2, 90.8 %; at 0.1, 88.0 %; 300 steps at 0.1,
+    91.4 %; 240 steps of 48 images at 0.3, 91.8 %; 130 of 96 at 0.2, 87.7 %; 200 of AdamW at 0.005, 78.2 %.
+
     Attributes:
-        steps: optimiser steps.
-        batch_size: images per step.
+        steps: optimiser steps; 200 take 4 to 5 s of one core for a median network.
+        batch_size: images per step. Smaller ones spend their time on calls, larger ones make too few steps.
         optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9).
-        learning_rate: peak; reached after the warm-up, then a half cosine down to 0.
-        warmup: share of the steps with a rising learning rate.
+        learning_rate: peak; reached after the warm-up, then a half cosine down to 0. So short a training wants it high.
+        warmup: share of the steps with a rising learning rate; long, because the peak is high.
         weight_decay: on weights, not on biases and norms.
         label_smoothing: share of the target spread over all classes.
     """
 
-    steps: int = 300
+    steps: int = 200
     batch_size: int = 64
     optimizer: str = "sgd"
-    learning_rate: float = 0.1
+    learning_rate: float = 0.4
     warmup: float = 0.2
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
@@ -136,7 +141,9 @@ def train_standalone(
     target = pick_device(device)
     network = space.network(architecture, seed=seed).to(target)
     started = time.perf_counter()
-    _fit(network, task, settings, seed=seed, progress=progress, should_stop=should_stop)
+    macs = int(space.macs(np.asarray([architecture.genome], dtype=np.int16))[0])
+    with torch_threads(thread_count(macs * settings.batch_size, torch.get_num_threads())):
+        _fit(network, task, settings, seed=seed, progress=progress, should_stop=should_stop)
     seconds = time.perf_counter() - started
     network = network.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return StandaloneResult(

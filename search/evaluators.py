@@ -32,12 +32,14 @@ class Measured(NamedTuple):
         seconds: [B] the evaluations took.
         ok: [B] whether they succeeded.
         source: ``measured:<instrument>`` or ``predicted:<method>``.
+        errors: B causes of failure, None for a row without one; empty where no cause is known.
     """
 
     values: NDArray[np.float64]
     seconds: NDArray[np.float64]
     ok: NDArray[np.bool_]
     source: str
+    errors: tuple[str | None, ...] = ()
 
 
 Measurer = Callable[[Population], Measured]
@@ -87,19 +89,24 @@ class CompositeEvaluator:
         sources: dict[str, str] = {}
         ok = np.ones(count, dtype=np.bool_)
         cost_s = np.zeros(count)
+        causes: list[str | None] = [None] * count
         for label, column in self.columns.items():
             if isinstance(column, Known):
                 values, sources[label] = column.quantity(genomes), column.source
             else:
-                values, seconds, succeeded, sources[label] = column(genomes)
-                ok &= succeeded
-                cost_s += seconds
-                values = np.where(succeeded, values, np.nan)
+                measured = column(genomes)
+                sources[label] = measured.source
+                ok &= measured.ok
+                cost_s += measured.seconds
+                values = np.where(measured.ok, measured.values, np.nan)
+                causes = [old or new for old, new in zip(causes, measured.errors or causes, strict=True)]
             if values.shape != (count,):
                 raise StrategyError(
                     f"column {label}: got shape {values.shape} for {count} genomes; expected ({count},)."
                 )
             natural[label] = np.asarray(values, dtype=np.float64)
+            for row in np.flatnonzero(ok & ~np.isfinite(natural[label])):
+                causes[row] = f"{label} is not a finite number"
             ok &= np.isfinite(natural[label])
         objectives = [objective.label for objective in self.problem.objectives]
         values = self.problem.minimised(np.stack([natural[label] for label in objectives], axis=1))
@@ -112,6 +119,7 @@ class CompositeEvaluator:
             cost_s=cost_s,
             status=np.where(ok, TrialStatus.OK, TrialStatus.FAILED).astype(np.int8),
             sources=tuple(sources[label] for label in objectives),
+            errors=None if ok.all() else tuple(causes),
         )
 
     def _violations(self, genomes: Population, natural: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:

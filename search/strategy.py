@@ -74,6 +74,7 @@ class Results:
         cost_s: [B] float64, seconds the evaluation took.
         status: [B] int8 of `TrialStatus`.
         sources: one per objective: ``measured:<instrument>`` or ``predicted:<method>``.
+        errors: B causes of failure, None for a row without one; or None where no cause is known.
     """
 
     genomes: NDArray[np.int16]
@@ -83,6 +84,7 @@ class Results:
     cost_s: NDArray[np.float64]
     status: NDArray[np.int8]
     sources: tuple[str, ...]
+    errors: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.genomes)
@@ -92,6 +94,7 @@ class Results:
             "fidelity": len(self.fidelity),
             "cost_s": len(self.cost_s),
             "status": len(self.status),
+            "errors": rows if self.errors is None else len(self.errors),
         }
         if wrong := {name: size for name, size in lengths.items() if size != rows}:
             raise StrategyError(f"Results: {rows} genomes but {wrong}; every column needs one row per genome.")
@@ -114,6 +117,7 @@ class Results:
 
     def rows(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Results:
         """The chosen rows as new Results."""
+        errors = None if self.errors is None else tuple(np.array(self.errors, dtype=object)[index].tolist())
         return Results(
             genomes=self.genomes[index],
             values=self.values[index],
@@ -122,11 +126,13 @@ class Results:
             cost_s=self.cost_s[index],
             status=self.status[index],
             sources=self.sources,
+            errors=errors,
         )
 
     @classmethod
     def concatenate(cls, parts: list[Results]) -> Results:
         """Stack Results that share their sources, in order; at least one part."""
+        known = any(part.errors is not None for part in parts)
         return cls(
             genomes=np.concatenate([part.genomes for part in parts]),
             values=np.concatenate([part.values for part in parts]),
@@ -135,6 +141,7 @@ class Results:
             cost_s=np.concatenate([part.cost_s for part in parts]),
             status=np.concatenate([part.status for part in parts]),
             sources=parts[0].sources,
+            errors=tuple(cause for part in parts for cause in part.errors or (None,) * len(part)) if known else None,
         )
 
 

@@ -7,6 +7,7 @@ evaluated again, and what was not recorded is proposed again, identically.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -126,12 +127,14 @@ class Study:
             failures = len(results) - int(np.count_nonzero(results.ok))
             failed += failures
             failing = failing + 1 if failures == len(results) else 0
-            if failures:
-                self.recorder.event("evaluations_failed", {"failed": failures, "evaluated": len(results)})
+            causes = _causes(results)
+            for cause, count in causes.items():
+                self.recorder.event("evaluations_failed", {"reason": cause, "count": count})
             if failing >= self.failing_batches:
                 raise StrategyError(
-                    f"study: all evaluations of {failing} batches in a row failed (the last batch had {failures}). "
-                    "They are recorded as failed trials; look at their errors, mend the cause and resume the search."
+                    f"study: all evaluations of {failing} batches in a row failed (the last batch had {failures}); "
+                    f"the first cause: {next(iter(causes))}. They are recorded as failed trials: mend the cause and "
+                    "submit the search again."
                 )
 
     def _exhausted(self, trials: int) -> str:
@@ -152,6 +155,12 @@ class Study:
         )
         self.recorder.event("search_ended", {"reason": reason, "message": message, "trials": trials, "failed": failed})
         return outcome
+
+
+def _causes(results: Results) -> Counter[str]:
+    """How many evaluations failed by cause, the first one first."""
+    failed = np.flatnonzero(~results.ok)
+    return Counter((results.errors[row] if results.errors else None) or "cause not stated" for row in failed)
 
 
 class MemoryRecorder:

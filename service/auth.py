@@ -21,7 +21,7 @@ from .store.faults import NotFound
 from .store.records import Role
 from .store.store import Store
 
-__all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of", "main"]
+__all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of", "main", "principal_of"]
 
 _KEY = re.compile(r"nas_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 _RANK: Final = {Role.VIEWER: 0, Role.EDITOR: 1, Role.ADMIN: 2}
@@ -71,6 +71,15 @@ def authenticate(store: Store, signing_key: bytes, key: str) -> Principal | None
         return None
     valid = hmac.compare_digest(record.digest, digest_of(match["secret"], signing_key))
     return Principal(name=record.id, role=record.role) if valid and record.revoked is None else None
+
+
+def principal_of(store: Store, key_id: str) -> Principal | None:
+    """Who owns the key with this id now; None once it is revoked or gone."""
+    try:
+        record = store.api_key(key_id)
+    except NotFound:
+        return None
+    return Principal(name=record.id, role=record.role) if record.revoked is None else None
 
 
 def check_exposure(settings: Settings, store: Store) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +72,7 @@ def serve(
     from .commands.serving import serve as serve_store
 
     settings = _settings(host=host, port=port, store_url=store, log_level="warning" if quiet else None)
+    _log(settings.log_level)
     raise typer.Exit(serve_store(settings, quiet=quiet))
 
 
@@ -81,7 +84,9 @@ def worker(
     """Run a worker on a store that several may share (PostgreSQL)."""
     from .commands.serving import work
 
-    raise typer.Exit(work(_settings(store_url=store), lock_fd))
+    settings = _settings(store_url=store)
+    _log(settings.log_level)
+    raise typer.Exit(work(settings, lock_fd))
 
 
 @app.command()
@@ -170,14 +175,35 @@ def devices(server: ServerOption = None, api_key: KeyOption = None, as_json: Jso
         show_devices(client.devices.list(), as_json=as_json)
 
 
-@app.command()
-def spaces(server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
-    """List the search spaces that jobs may name."""
+spaces_app = typer.Typer(invoke_without_command=True, help="List the search spaces that jobs may name, or check one.")
+app.add_typer(spaces_app, name="spaces")
+
+
+@spaces_app.callback()
+def spaces(
+    context: typer.Context, server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False
+) -> None:
+    """List the search spaces that jobs may name, or check one."""
+    if context.invoked_subcommand is not None:
+        return
     from .commands.connection import connect
     from .commands.show import show_spaces
 
     with connect(_settings(), server, api_key) as client:
         show_spaces(client.spaces.list(), as_json=as_json)
+
+
+@spaces_app.command("check")
+def check_space(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name in the catalog, or a file (YAML).")],
+    preset: Annotated[str | None, typer.Option(help="One of the space's presets; default its first.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Architectures to look at.")] = 48,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what would mislead a search: dead genes, duplicates, broken and poisoned operations."""
+    from .commands.checking import check
+
+    raise typer.Exit(check(space, preset, samples=samples, as_json=as_json))
 
 
 def _settings(**overrides: object) -> Any:
@@ -186,16 +212,34 @@ def _settings(**overrides: object) -> Any:
     return load_settings(**overrides)
 
 
+def _log(level: str) -> None:
+    """Log from this level on to the standard error; a command with a progress display logs warnings only."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def _exit_code(error: ArchsmithError) -> int:
+    """2 for what the user can mend in what was given, else 1."""
+    status = getattr(error, "status", None)  # of an ApiError; its module is not imported for commands that need none
+    return 2 if isinstance(error, ConfigError | InfeasibleError) or status in (400, 422) else 1
+
+
 def main() -> None:
-    """Run a command; what archsmith raises on purpose is one message, exit code 2 for what the user can mend."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
+    """Run a command; what archsmith raises on purpose, and a file that cannot be written, is one message."""
+    _log("warning")
     try:
         app()
-    except (ConfigError, InfeasibleError) as error:
-        errors.print(f"error: {error}", style="red", soft_wrap=True)
-        sys.exit(2)
     except ArchsmithError as error:
-        errors.print(f"error: {error}", style="red", soft_wrap=True)
+        errors.print(f"error: {error}", style="red")
+        sys.exit(_exit_code(error))
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        errors.print(f"error: {place}{error.strerror or error}", style="red")
         sys.exit(1)
 
 

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         default=None,
         description="Key that signs cursors and API key digests; unset: made once and kept in `runs_dir`/secret.",
     )
+    session_hours: float = Field(
+        default=12.0, gt=0, le=8760, description="Hours for which a browser stays signed in, where keys are needed."
+    )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Largest request body in bytes.")
     idempotency_days: float = Field(default=7.0, gt=0, description="Days for which an Idempotency-Key is remembered.")
     event_poll_s: float = Field(default=0.5, gt=0, description="Seconds between two looks at the event log per stream.")

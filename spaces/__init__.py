@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .catalog import get, names, presets
+from .definition import build, load
+from .reference import reference, reference_names
 from .space import SearchSpace
 
-__all__ = ["SearchSpace", "get", "names", "presets"]
+__all__ = ["SearchSpace", "build", "get", "load", "names", "presets", "reference", "reference_names"]

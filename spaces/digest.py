@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["digest_rows", "hex_digest"]
+__all__ = ["digest_rows", "hex_digest", "mix64"]
 
 # Odd 64-bit multipliers: fractional parts of the golden ratio and of sqrt(3); any odd, well-mixed constants serve.
 _LANES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
@@ -53,3 +53,12 @@ def digest_rows(rows: NDArray[np.integer], seed: str, chunk: int = 8192) -> NDAr
 def hex_digest(digest: NDArray[np.uint64]) -> str:
     """One digest [2] as 32 hexadecimal digits."""
     return f"{int(digest[0]):016x}{int(digest[1]):016x}"
+
+
+def mix64(values: NDArray[np.uint64], tag: int) -> NDArray[np.uint64]:
+    """A well-mixed function of `values` that differs by `tag`; the finaliser of SplitMix64 (Steele et al., 2014)."""
+    with np.errstate(over="ignore"):
+        mixed = values + np.uint64(tag) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

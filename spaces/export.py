@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from .architecture import Architecture
 from .onnx_graph import onnx_model
+from .op import Op
 from .space import SearchSpace
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["FILES", "export_network"]
@@ -51,7 +53,9 @@ def export_network(
     import torch
     from safetensors.torch import save_file
 
+    # torch.export cannot tell that channels-last weights are whole, and warns of each.
     twin = copy.deepcopy(network).cpu().eval()
+    twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # an overload the stubs leave out
     # A running count of batches is of no use to a deployed network.
     state = {
         name: tensor.contiguous()
@@ -59,9 +63,10 @@ def export_network(
         if not name.endswith("num_batches_tracked")
     }
     arrays = {name: np.asarray(tensor.numpy()) for name, tensor in state.items()}
-    model = onnx_model(space.ops(architecture), arrays, dynamic_batch=True)
+    ops = space.ops(architecture)
+    model = onnx_model(ops, arrays, dynamic_batch=True)
     batch = torch.export.Dim.DYNAMIC
-    inputs = space.example_inputs(2)
+    inputs = _own_inputs(ops, space.example_inputs(2))
     program = torch.export.export(twin, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
     identity = json.dumps(_about(space, architecture), indent=2, sort_keys=True) + "\n"
 
@@ -73,6 +78,16 @@ def export_network(
     }
     directory.mkdir(parents=True, exist_ok=True)
     return {name: _write(directory / name, writers[name]) for name in FILES}
+
+
+def _own_inputs(ops: tuple[Op, ...], examples: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Example inputs of the sizes this architecture reads, which its space may let it choose."""
+    written = {op.output.name for op in ops}
+    read = {tensor.name: tensor.shape for op in ops for tensor in op.inputs if tensor.name not in written}
+    return tuple(
+        example if example.shape[1:] == shape else example.new_zeros((len(example), *shape))
+        for example, shape in zip(examples, read.values(), strict=True)
+    )
 
 
 def _about(space: SearchSpace, architecture: Architecture) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """Genes: named choices, some of which only matter when another gene says so.
 
-A space is a tuple of genes in any order; conditions may refer to earlier or later genes but not in a circle. `GeneTable`
-compiles them once into arrays, so that activity, canonical form, exact counting and uniform sampling run over whole
-populations.
+A space is a tuple of genes in any order; conditions may refer to earlier or later genes but not in a circle.
+`GeneTable` compiles them once into arrays, so that activity, canonical form, exact counting and uniform sampling run
+over whole populations.
 
 Notation: B candidates, G genes. Genomes are [B, G] int16 choice indices.
 """

@@ -2,7 +2,7 @@
 
 Measuring needs thousands of small graphs whose Ops are known exactly, and an exported network must not depend on what a
 tracer makes of it. The same emitters serve both: with random weights for measuring, with a `state_dict` for export.
-`onnx` is imported only when a model is built.
+`onnx` is imported only when a model is built. The module is long because it is a list: one emitter for every kind.
 """
 
 from __future__ import annotations
@@ -298,6 +298,19 @@ def _scaled(graph: _Graph, op: Op, emit: Callable[[str], str]) -> None:
     graph.node("Mul", [emit(f"{op.name}/unscaled"), factor], op.output.name)
 
 
+def _conv_transpose(graph: _Graph, op: Op) -> None:
+    axes, stride, padding = len(op.inputs[0].shape) - 1, _integer(op, "stride"), _integer(op, "padding")
+    graph.node(
+        "ConvTranspose",
+        [*_names(op), *graph.weights(op)],
+        op.output.name,
+        kernel_shape=[_integer(op, "kernel")] * axes,
+        strides=[stride] * axes,
+        pads=[padding] * (2 * axes),
+        output_padding=[stride - 1] * axes,
+    )
+
+
 def _class_token(graph: _Graph, op: Op) -> None:
     # The token takes the batch of the sequence: the first position times zero, plus the weight.
     source, (name, shape) = op.inputs[0].name, op.weights[0]
@@ -461,6 +474,7 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "concat": _concat,
         "conv1d": _conv,
         "conv2d": _conv,
+        "conv_transpose2d": _conv_transpose,
         "class_token": _class_token,
         "embedding": _embedding,
         "global_avg_pool": _global_avg_pool,

@@ -249,6 +249,26 @@ def _conv_weights(inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str, 
     return (weight, ("bias", (out,))) if attributes["bias"] else (weight,)
 
 
+def _conv_transpose_shape(inputs: _Inputs, attributes: _Attributes) -> Shape:
+    """The stride multiplies the size exactly where the padding is half the kernel (output padding: stride - 1)."""
+    kernel, stride, padding = (_int(attributes, key) for key in ("kernel", "stride", "padding"))
+    _, *space = inputs[0].shape
+    grown = ((size - 1) * stride - 2 * padding + kernel + stride - 1 for size in space)
+    return (_int(attributes, "out_channels"), *grown)
+
+
+def _conv_transpose_weights(inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str, Shape], ...]:
+    channels, *space = inputs[0].shape
+    out, kernel = _int(attributes, "out_channels"), _int(attributes, "kernel")
+    weight = ("weight", (channels, out, *(kernel for _ in space)))
+    return (weight, ("bias", (out,))) if attributes["bias"] else (weight,)
+
+
+def _conv_transpose_macs(inputs: _Inputs, _output: Tensor, attributes: _Attributes) -> int:
+    _, *space = inputs[0].shape
+    return inputs[0].numel * _int(attributes, "out_channels") * _int(attributes, "kernel") ** len(space)
+
+
 def _conv_macs(inputs: _Inputs, output: Tensor, attributes: _Attributes) -> int:
     channels, *space = inputs[0].shape
     kernel, groups = _int(attributes, "kernel"), _int(attributes, "groups")
@@ -331,6 +351,10 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
     "concat": KindRule({"axis": 0}, _concat_shape, _no_weights, _no_macs, inputs=0),
     "conv1d": _conv,
     "conv2d": _conv,
+    "conv_transpose2d": KindRule(
+        {"out_channels": None, "kernel": None, "stride": 1, "padding": 0, "bias": False},
+        _conv_transpose_shape, _conv_transpose_weights, _conv_transpose_macs,
+    ),
     "class_token": KindRule(
         {}, lambda inputs, _: (inputs[0].shape[0] + 1, inputs[0].shape[1]),
         lambda inputs, _: (("weight", (1, inputs[0].shape[1])),), _no_macs,

@@ -26,7 +26,9 @@ def sinusoid_table(length: int, features: int, base: float = 10000.0) -> NDArray
 def rotary_table(length: int, features: int, base: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cosines and sines [length, features] that turn feature pairs (i, i + features / 2); `features` is even."""
     angles = _angles(length, features, base)
-    cosine, sine = (np.concatenate([part, part], axis=1).astype(np.float32) for part in (np.cos(angles), np.sin(angles)))
+    cosine, sine = (
+        np.concatenate([part, part], axis=1).astype(np.float32) for part in (np.cos(angles), np.sin(angles))
+    )
     return cosine, sine
 
 

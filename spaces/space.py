@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import SpaceError
 from .architecture import Architecture, Value
+from .candidate import Candidate
 from .digest import digest_rows, hex_digest
 from .gene import Gene, GeneTable, Population
 from .op import Op, total_macs, total_params
@@ -276,6 +277,10 @@ class SearchSpace:
     def supernet(self, seed: int | None = None) -> Supernet:
         """One set of shared weights that runs every architecture of the space."""
         raise SpaceError(f"space {self.name!r} has no supernet; train its architectures alone.")
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Operations that can be tried alone (`checking` vets them); () where the family does not list any."""
+        return ()
 
     def example_inputs(self, batch: int) -> tuple[torch.Tensor, ...]:
         """Tensors that the space's networks take, `batch` samples each."""

@@ -7,10 +7,17 @@ https://arxiv.org/abs/1903.05134 (in place, detached).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
 import torch.nn.functional as F  # noqa: N812  # torch's own idiom
 from torch import Tensor
 
-__all__ = ["distillation_loss", "label_loss", "soft_targets"]
+__all__ = ["DISTILLATIONS", "Distillation", "label_loss", "soft_target_loss"]
+
+Distillation = Callable[[Tensor, Tensor, float], Tensor]
+"""(student's logits [N, K], teacher's logits [N, K], temperature) -> mean loss; no gradient reaches the teacher."""
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -18,11 +25,14 @@ def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
 
-def soft_targets(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """[N, K] the teacher's probabilities. Detached: a teacher must not be pulled towards its students."""
-    return F.softmax(logits.detach().float() / temperature, dim=1)
+def soft_target_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean cross-entropy of `logits` [N, K] against the probabilities of the `teacher`'s logits [N, K].
 
-
-def distillation_loss(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean cross-entropy of `logits` [N, K] against soft `targets` [N, K]."""
+    The teacher is detached: it must not be pulled towards its students.
+    """
+    targets = F.softmax(teacher.detach().float() / temperature, dim=1)
     return F.cross_entropy(logits.float() / temperature, targets) * temperature**2
+
+
+DISTILLATIONS: Final[Mapping[str, Distillation]] = MappingProxyType({"soft_targets": soft_target_loss})
+"""Losses of paths that learn from a teacher, by name."""

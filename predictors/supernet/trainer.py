@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import PredictorError
-from ...spaces.elastic.supernet import Supernet
 from ...spaces.space import SearchSpace
-from ..optimization import accuracy, channels_last, learning_rate, make_optimizer, pick_device, set_learning_rate
-from ..tasks.task import Samples, Task
+from ..optimization import accuracy, learning_rate, make_optimizer, pick_device, set_learning_rate
+from ..runtime import thread_count, torch_threads
+from ..tasks.task import Task
 from .checkpoint import CheckpointStore, TrainingState, load_optimizer, optimizer_tensors, write_tensors
-from .losses import distillation_loss, label_loss, soft_targets
-from .samplers import SAMPLERS, Target
-from .samplers import Path as SampledPath
+from .samplers import SAMPLERS
 from .settings import SupernetSettings
+from .step import backward
 
-__all__ = ["Progress", "SupernetTrainer", "TrainedSupernet", "TrainingInterrupted", "sandwich_backward"]
+__all__ = ["Progress", "SupernetTrainer", "TrainedSupernet", "TrainingInterrupted"]
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in total, and a short message."""
@@ -61,7 +60,8 @@ class TrainedSupernet:
         steps: optimiser steps done.
         seconds: wall time of all runs together.
         history: at most about a hundred points: step, learning_rate, loss (mean over the step's paths), and
-            largest_accuracy and smallest_accuracy on the step's training batch.
+            first_accuracy and last_accuracy, those of the first path (with the sandwich rule the largest network)
+            and of the last (a random one) on the step's training batch.
         device: type of the device, ``cpu`` or ``cuda``.
     """
 
@@ -124,14 +124,8 @@ class SupernetTrainer:
         run = _Run(self)
         if (state := store.load_last(self.device)) is not None:
             run.restore(state)
-        while run.step < self.settings.steps:
-            if should_stop is not None and should_stop():
-                raise TrainingInterrupted(run.step, store.save(run.state()))
-            run.advance(store)
-            if run.step % self.settings.checkpoint_every == 0 or run.step == self.settings.steps:
-                store.save(run.state())
-            if progress is not None:
-                progress(run.step, self.settings.steps, run.message())
+        with torch_threads(run.threads):
+            self._train(run, store, progress, should_stop)
         weights = self.directory / "weights.safetensors"
         write_tensors(weights, run.supernet.state_dict())
         return TrainedSupernet(
@@ -141,6 +135,22 @@ class SupernetTrainer:
             history=tuple(run.history),
             device=self.device.type,
         )
+
+    def _train(
+        self,
+        run: _Run,
+        store: CheckpointStore,
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        while run.step < self.settings.steps:
+            if should_stop is not None and should_stop():
+                raise TrainingInterrupted(run.step, store.save(run.state()))
+            run.advance(store)
+            if run.step % self.settings.checkpoint_every == 0 or run.step == self.settings.steps:
+                store.save(run.state())
+            if progress is not None:
+                progress(run.step, self.settings.steps, run.message())
 
 
 class _Run:
@@ -152,7 +162,9 @@ class _Run:
         self.supernet = trainer.space.supernet(seed=trainer.seed).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on both devices
         self.optimizer = make_optimizer(self.supernet, settings.optimizer, weight_decay=settings.weight_decay)
-        self.sampler = SAMPLERS[settings.sampler](trainer.space, settings.random_paths, trainer.seed)
+        self.sampler = SAMPLERS[settings.sampler](trainer.space, settings, trainer.seed)
+        macs = int(trainer.space.macs(trainer.space.largest()[None])[0])
+        self.threads = thread_count(macs * settings.batch_size, torch.get_num_threads())
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
 
@@ -166,7 +178,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         paths = self.sampler.paths(self.step)
         with self._autocast():
-            losses, logits = sandwich_backward(self.supernet, paths, batch, self.settings)
+            losses, logits = backward(self.supernet, paths, batch, self.settings)
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise PredictorError(self._diverged(loss, rate, store))
@@ -176,8 +188,8 @@ class _Run:
         self.step += 1
         if self.step % max(1, self.settings.steps // _HISTORY_POINTS) == 0 or self.step == self.settings.steps:
             point = {"step": float(self.step), "learning_rate": rate, "loss": loss}
-            point["largest_accuracy"] = accuracy(logits[0], batch.labels)
-            point["smallest_accuracy"] = accuracy(logits[min(1, len(logits) - 1)], batch.labels)
+            accuracies = [accuracy(outputs, batch.labels) for outputs in logits]
+            point |= {"first_accuracy": accuracies[0], "last_accuracy": accuracies[-1]}
             self.history.append(point)
         self.seconds += time.perf_counter() - started
 
@@ -187,7 +199,12 @@ class _Run:
             step=self.step,
             weights=self.supernet.state_dict(),
             optimizer=optimizer_tensors(self.optimizer),
-            extra={"seconds": self.seconds, "history": self.history, "seed": self.trainer.seed},
+            extra={
+                "seconds": self.seconds,
+                "history": self.history,
+                "seed": self.trainer.seed,
+                "threads": self.threads,
+            },
         )
 
     def restore(self, state: TrainingState) -> None:
@@ -195,6 +212,7 @@ class _Run:
         self.supernet.load_state_dict(state.weights)
         load_optimizer(self.optimizer, state.optimizer)
         self.step, self.seconds = state.step, state.extra["seconds"]
+        self.threads = state.extra["threads"]  # another number would split sums differently, and change the last bits
         self.history = list(state.extra["history"])
 
     def message(self) -> str:
@@ -214,32 +232,3 @@ class _Run:
             f"supernet training diverged: the loss is {loss} at step {self.step} with learning rate {rate:.3g}; "
             f"{last}. Lower supernet.learning_rate (now {self.settings.learning_rate:g}) or set supernet.max_grad_norm."
         )
-
-
-def sandwich_backward(
-    supernet: Supernet, paths: tuple[SampledPath, ...], batch: Samples, settings: SupernetSettings
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the paths one after the other and add up their gradients; the caller steps the optimiser.
-
-    One path's activations live at a time, so memory is that of the largest path.
-
-    Returns:
-        Detached loss and logits [N, K] of every path, in order.
-    """
-    losses: list[Tensor] = []
-    outputs: list[Tensor] = []
-    inputs = channels_last(batch.inputs)
-    targets: Tensor | None = None
-    for path in paths:
-        logits = supernet(inputs, path.architecture)
-        if path.target is Target.TEACHER:
-            assert targets is not None, "the first path of a step learns from labels"
-            loss = distillation_loss(logits, targets, settings.temperature)
-        else:
-            loss = label_loss(logits, batch.labels, settings.label_smoothing)
-        if targets is None:
-            targets = soft_targets(logits, settings.temperature)
-        loss.backward()
-        losses.append(loss.detach())
-        outputs.append(logits.detach())
-    return losses, outputs

@@ -11,7 +11,7 @@ from ...errors import PredictorError
 from ...predictors.training import StandaloneSettings
 from ...spaces.architecture import Architecture
 from ..pool import open_pool
-from .contracts import Interrupted, Recorder, ResultStore, StoredResult, identity_of
+from .contracts import ResultStore, StoredResult, identity_of
 from .prepare import Setting
 
 __all__ = ["Trained", "standalone_identity", "train_alone"]
@@ -35,14 +35,15 @@ class Trained:
 
 
 def train_alone(
-    setting: Setting, architectures: list[Architecture], recorder: Recorder, store: ResultStore
+    setting: Setting, architectures: list[Architecture], on_trained: Callable[[int, int], None], store: ResultStore
 ) -> dict[str, Trained]:
     """Train every architecture by the plan's recipe and seed, side by side in the pool.
 
     Args:
         setting: the plan with its names resolved.
         architectures: without repetition.
-        recorder: told the progress; may interrupt between two trainings.
+        on_trained: called at first and after every training with how many are done and how many of them were stored
+            already; what it raises ends the call.
         store: keeps each finished training under its identity.
 
     Returns:
@@ -50,7 +51,6 @@ def train_alone(
 
     Raises:
         PredictorError: a training failed; those that finished are kept.
-        Interrupted: the recorder asked to stop.
     """
     trained: dict[str, Trained] = {}
     missing = []
@@ -60,8 +60,8 @@ def train_alone(
             missing.append(architecture)
         else:
             trained[architecture.key] = _trained(architecture, found)
-    total = len(architectures)
-    recorder.progress(len(trained), total, f"{len(trained)} of {total} trained alone")
+    reused = len(trained)
+    on_trained(reused, reused)
     if not missing:
         return trained
 
@@ -72,15 +72,13 @@ def train_alone(
             identity = standalone_identity(setting, architecture)
             kept = store.keep(KIND, identity, store.scratch(KIND, identity), summary | {"key": architecture.key})
             trained[architecture.key] = _trained(architecture, kept)
-        recorder.progress(len(trained), total, f"{len(trained)} of {total} trained alone")
-        if reason := recorder.should_stop():
-            raise Interrupted(reason)
+        on_trained(len(trained), reused)
 
     answers = _run(setting, [_item(setting, store, architecture) for architecture in missing], on_done)
     if errors := [str(answer["error"]) for answer in answers if answer.get("status") == "failed"]:
         raise PredictorError(
             f"verify: {len(errors)} of {len(missing)} trainings from scratch failed; the first: {errors[0]}. The "
-            "others are kept: mend the cause and resume the search."
+            "others are kept: mend the cause and submit the search again."
         )
     return trained
 

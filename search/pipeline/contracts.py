@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..budget import Budget
+from ..pool import PoolKind
 from ..problem import Constraint, Objective
 from ..strategy import Results, StrategyState
 from ..study import Recorder as StudyRecorder
@@ -78,7 +79,7 @@ class ModuleSpec:
 class PoolSpec:
     """Where candidates are evaluated: `serial`, `local` processes or `ray` actors."""
 
-    kind: str = "local"
+    kind: PoolKind = "local"
     workers: int = 2
     address: str | None = None
 
@@ -98,6 +99,7 @@ class Plan:
         supernet, standalone, cost_model: settings of those stages, by field name; defaults where left out.
         members: how many front members `verify` retrains and measures, at least 5.
         audit: how many random architectures are retrained to compare the supernet's ranking with.
+        exported: how many of the verified members become model files, in the order chosen; None = all.
         batch: how many proposals are evaluated between two checkpoints.
         seed: decides everything but measurements.
         pool: where candidates are evaluated; changes no result.
@@ -115,6 +117,7 @@ class Plan:
     cost_model: Mapping[str, Any] = field(default_factory=dict)
     members: int = 5
     audit: int = 10
+    exported: int | None = None
     batch: int = 16
     seed: int = 0
     pool: PoolSpec = field(default_factory=PoolSpec)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +67,30 @@ def scorer_pool(setting: Setting, supernet: StoredResult) -> Pool:
     return open_pool(plan.pool.kind, plan.pool.workers, SCORER, config, address=plan.pool.address)
 
 
-def accuracy_by(pool: Pool) -> Measurer:
-    """Accuracy of a population, scored by the pool; failures are rows, not exceptions."""
+def accuracy_by(pool: Pool, on_scored: Callable[[int, int], None] | None = None) -> Measurer:
+    """Accuracy of a population, scored by the pool; failures are rows, not exceptions.
+
+    Args:
+        pool: of `scorer_pool`.
+        on_scored: called after every architecture with how many are done and how many there are; may raise.
+    """
 
     def measure(genomes: Population) -> Measured:
-        answers = pool.map([{"genome": [int(choice) for choice in row]} for row in genomes])
+        done = itertools.count(1)
+
+        def on_done(index: int, answer: Mapping[str, Any]) -> None:
+            if on_scored is not None:
+                on_scored(next(done), len(genomes))
+
+        answers = pool.map([{"genome": [int(choice) for choice in row]} for row in genomes], on_done)
         ok = np.array([answer.get("status") != "failed" for answer in answers], dtype=np.bool_)
         values = np.array([float(answer.get(ACCURACY, np.nan)) for answer in answers])
         seconds = np.array([float(answer.get("seconds", 0.0)) for answer in answers])
-        return Measured(values=values, seconds=seconds, ok=ok, source="predicted:supernet")
+        errors = tuple(
+            None if good else str(answer.get("error") or "cause not stated")
+            for answer, good in zip(answers, ok, strict=True)
+        )
+        return Measured(values=values, seconds=seconds, ok=ok, source="predicted:supernet", errors=errors)
 
     return measure
 

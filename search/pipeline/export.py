@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 from ...spaces.export import export_network
-from .alone import standalone_identity
-from .contracts import Recorder, ResultStore, Stage, VerifiedMember, identity_of
+from .alone import Trained, standalone_identity
+from .contracts import Interrupted, Recorder, ResultStore, Stage, StoredResult, VerifiedMember, identity_of
 from .prepare import Setting
 from .verify import Verification
 
@@ -18,27 +19,42 @@ __all__ = ["export_members"]
 EXPORT_VERSION = 1
 """Raise it when the exported files change: stored ones are then written anew."""
 
+KIND = "export"
+
 
 def export_members(
     setting: Setting, verification: Verification, recorder: Recorder, store: ResultStore
 ) -> tuple[VerifiedMember, ...]:
-    """Write the four files of every member and tell the recorder; what the store has is not exported again."""
-    recorder.stage(Stage.EXPORT)
-    members = []
-    total = len(verification.members)
-    for done, (member, trained) in enumerate(zip(verification.members, verification.trained, strict=True), start=1):
-        identity = identity_of(network=standalone_identity(setting, trained.architecture), version=EXPORT_VERSION)
-        found = store.find("export", identity)
-        if found is None:
-            network = setting.space.network(trained.architecture)
-            network.load_state_dict(load_file(trained.weights))
-            folder = store.scratch("export", identity)
-            export_network(network.eval(), setting.space, trained.architecture, folder)
-            found = store.keep("export", identity, folder, {"key": trained.architecture.key})
-        members.append(dataclasses.replace(member, files=_files(found.directory)))
-        recorder.progress(done, total, f"{done} of {total} members exported")
+    """Write the four files of every member and tell the recorder; what the store has is not exported again.
+
+    Raises:
+        Interrupted: the recorder asked to stop; what is written is kept.
+    """
+    chosen = list(zip(verification.members, verification.trained, strict=True))[: setting.plan.exported]
+    stored = [store.find(KIND, _identity(setting, trained)) for _, trained in chosen]
+    recorder.stage(Stage.EXPORT, reused=None not in stored)
+    members = list(verification.members)
+    for index, ((member, trained), found) in enumerate(zip(chosen, stored, strict=True)):
+        if reason := recorder.should_stop():
+            raise Interrupted(reason)
+        kept = found or _export(setting, trained, store)
+        members[index] = dataclasses.replace(member, files=_files(kept.directory))
+        recorder.progress(index + 1, len(chosen), f"{index + 1} of {len(chosen)} members exported")
     recorder.verified(members)
     return tuple(members)
+
+
+def _identity(setting: Setting, trained: Trained) -> str:
+    return identity_of(network=standalone_identity(setting, trained.architecture), version=EXPORT_VERSION)
+
+
+def _export(setting: Setting, trained: Trained, store: ResultStore) -> StoredResult:
+    network = setting.space.network(trained.architecture)
+    network.load_state_dict(load_file(trained.weights))
+    folder = store.scratch(KIND, _identity(setting, trained)) / "output"
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed export has left half-written
+    export_network(network.eval(), setting.space, trained.architecture, folder)
+    return store.keep(KIND, _identity(setting, trained), folder, {"key": trained.architecture.key})
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -38,7 +38,7 @@ class FolderStore:
         return StoredResult(directory=folder / "files", summary=summary)
 
     def keep(self, kind: str, identity: str, directory: Path, summary: Mapping[str, object]) -> StoredResult:
-        """Copy the files of `directory` and store them with their summary; the first result of an identity stays."""
+        """Copy the files of `directory` and drop their scratch folder; the first result of an identity stays."""
         folder = self.root / kind / identity
         if not folder.exists():
             fresh = folder.with_name(f"{identity}.{os.getpid()}.new")
@@ -46,6 +46,7 @@ class FolderStore:
             shutil.copytree(directory, fresh / "files")
             (fresh / SUMMARY).write_text(json.dumps(dict(summary), indent=2), encoding="utf-8")
             fresh.rename(folder)
+        shutil.rmtree(self.root / "scratch" / kind / identity, ignore_errors=True)
         stored = self.find(kind, identity)
         assert stored is not None
         return stored

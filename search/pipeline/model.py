@@ -87,8 +87,9 @@ def _latency(
     output = scratch / "output"
     output.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    store.keep("cost_model", identity, output, {"device": device.name, "report": model.report(), "identity": identity})
-    return model
+    summary = {"device": device.name, "report": model.report(), "identity": identity}
+    # What is stored is what counts: another search may have stored a fit of the same identity meanwhile.
+    return LookupModel.load(store.keep("cost_model", identity, output, summary).directory)
 
 
 def _report(recorder: Recorder, done: float, total: float, message: str) -> None:

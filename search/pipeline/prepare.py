@@ -17,7 +17,10 @@ from ..feasibility import check_feasible
 from ..problem import Problem
 from .contracts import Plan
 
-__all__ = ["Setting", "build_setting"]
+__all__ = ["FREE_QUANTITIES", "Setting", "build_setting"]
+
+FREE_QUANTITIES = ("params", "macs")
+"""Quantities that follow from the Ops alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +54,6 @@ def build_setting(plan: Plan) -> Setting:
         )
         check_feasible(problem, np.random.default_rng(plan.seed))
     return Setting(plan=plan, space=space, task=task, devices=device_by_name)
-
-
-FREE_QUANTITIES = ("params", "macs")
-"""Quantities that follow from the Ops alone."""
 
 
 def _check_fit(space: SearchSpace, task: Task) -> None:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ...errors import DeviceError
 from ...hwmodels.latency import measure_network
+from ...hwmodels.lookup import LookupModel
+from ...hwmodels.measurement import Measurement
 from ...predictors.ranking import agreement
 from ...spaces.architecture import Architecture
 from ..evaluators import CompositeEvaluator
@@ -26,7 +28,7 @@ from ..problem import Population, label
 from ..protocol import compare_fronts, relative_improvement
 from ..strategy import Proposals, Results
 from .alone import Trained, train_alone
-from .contracts import Observation, Recorder, ResultStore, Stage, StoredResult, VerifiedMember
+from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, StoredResult, VerifiedMember
 from .explore import ACCURACY, Exploration, accuracy_by, columns_of, scorer_pool
 from .model import CostModels
 from .prepare import Setting
@@ -61,21 +63,24 @@ def verify(
     Raises:
         Interrupted: the recorder asked to stop; finished trainings are kept.
     """
-    recorder.stage(Stage.VERIFY)
     plan, problem = setting.plan, found.problem
+    steps = _Steps(recorder)
     numbers = _front_numbers(found.results)
     chosen = numbers[spread_members(found.results.values[numbers], plan.members)]
     rng = np.random.default_rng(plan.seed + AUDIT_SEED)
     audit = random_feasible(problem, plan.audit, rng)
-    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit)
     architectures = [setting.space.decode(row) for row in (*found.results.genomes[chosen], *audit)]
     unique = list({architecture.key: architecture for architecture in architectures}.values())
-    trained = train_alone(setting, unique, recorder, store)
+    steps.trainings = len(unique)
+    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit, steps=steps)
+    trained = train_alone(setting, unique, steps.trained, store)
     of_members = [trained[architecture.key] for architecture in architectures[: len(chosen)]]
     of_audit = [trained[architecture.key] for architecture in architectures[len(chosen) :]]
-    members = tuple(
-        _member(setting, models, found, int(number), result) for number, result in zip(chosen, of_members, strict=True)
-    )
+    members = []
+    for number, result in zip(chosen, of_members, strict=True):
+        steps.measured(len(members), len(chosen))
+        members.append(_member(setting, models, found, int(number), result))
+    steps.measured(len(members), len(chosen))
     rng = np.random.default_rng(plan.seed)
     compared = compare_fronts(
         _feasible_values(found.results),
@@ -84,17 +89,42 @@ def verify(
         rng,
         evaluations=max(len(found.results), len(random)),
     )
-    improved = relative_improvement(
-        np.array([result.test_accuracy for result in of_members]),
-        np.array([result.test_accuracy for result in of_audit]),
-        rng,
-    )
     report = {
         "ranking": _ranking(found, random, of_audit, seed=plan.seed),
-        "random": {"front": plain(compared), "accuracy": plain(improved)},
+        "random": {"front": plain(compared), "accuracy": _improvement(of_members, of_audit, rng)},
         "members": [_row(found, member, result) for member, result in zip(members, of_members, strict=True)],
     }
-    return Verification(members=members, trained=tuple(of_members), report=report)
+    return Verification(members=tuple(members), trained=tuple(of_members), report=report)
+
+
+class _Steps:
+    """The progress of verify, every step of which the recorder may interrupt.
+
+    The random sample, each training from scratch and the measuring of all members count one each.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.trainings = 0
+        recorder.stage(Stage.VERIFY)
+
+    def scored(self, done: int, total: int) -> None:
+        """Of the random sample."""
+        self._tell(done / total, f"{done} of {total} random architectures scored")
+
+    def trained(self, done: int, reused: int) -> None:
+        """Of the architectures to be trained alone."""
+        stored = f", {reused} of them reused" if reused else ""
+        self._tell(1 + done, f"{done} of {self.trainings} trained alone{stored}")
+
+    def measured(self, done: int, total: int) -> None:
+        """Of the members."""
+        self._tell(1 + self.trainings + done / max(total, 1), f"{done} of {total} members measured")
+
+    def _tell(self, done: float, message: str) -> None:
+        self._recorder.progress(done, self.trainings + 2, message)
+        if reason := self._recorder.should_stop():
+            raise Interrupted(reason)
 
 
 def _front_numbers(results: Results) -> NDArray[np.int64]:
@@ -110,13 +140,14 @@ def _score_random(
     *,
     rng: np.random.Generator,
     audit: Population,
+    steps: _Steps,
 ) -> Results:
     """As many random feasible architectures as the search had trials, scored the same way; the audit comes first."""
     problem = found.problem
     others = random_feasible(problem, max(len(found.results) - len(audit), 0), rng)
     genomes = np.concatenate([audit, others])
     with scorer_pool(setting, supernet) as pool:
-        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool)))
+        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool, steps.scored)))
         return evaluator.evaluate(Proposals.full(genomes))
 
 
@@ -125,9 +156,18 @@ def _ranking(found: Exploration, random: Results, audit: list[Trained], *, seed:
     names = [objective.name for objective in found.problem.objectives]
     if ACCURACY not in names:
         return {}
+    scored = random.ok[: len(audit)]
     believed = found.problem.minimised(random.values[: len(audit)])[:, names.index(ACCURACY)]
     actual = np.array([result.valid_accuracy for result in audit])
-    return plain(agreement(believed, actual, seed=seed))
+    return plain(agreement(believed[scored], actual[scored], seed=seed))
+
+
+def _improvement(members: list[Trained], audit: list[Trained], rng: np.random.Generator) -> dict[str, object]:
+    """Test accuracy of the members against that of the audit; empty without an audit."""
+    if not audit:
+        return {}
+    found, drawn = (np.array([result.test_accuracy for result in group]) for group in (members, audit))
+    return plain(relative_improvement(found, drawn, rng))
 
 
 def _feasible_values(results: Results) -> NDArray[np.float64]:
@@ -145,7 +185,7 @@ def _member(setting: Setting, models: CostModels, found: Exploration, number: in
         Observation(
             quantity=ACCURACY, device=None, value=result.test_accuracy, spread=None, source="measured:standalone"
         ),
-        *_on_devices(setting, models, result.architecture),
+        *(item for name in setting.devices for item in _on_device(setting, models, result.architecture, name)),
     ]
     natural = {label(item.quantity, item.device): item.value for item in observations}
     genome = np.array([result.architecture.genome], dtype=np.int16)
@@ -158,31 +198,31 @@ def _member(setting: Setting, models: CostModels, found: Exploration, number: in
     )
 
 
-def _on_devices(setting: Setting, models: CostModels, architecture: Architecture) -> list[Observation]:
+def _on_device(setting: Setting, models: CostModels, architecture: Architecture, name: str) -> list[Observation]:
     """Measured where the device is this machine and has the instrument, else predicted, each marked as what it is."""
-    out = []
     genome = np.array([architecture.genome], dtype=np.int16)
-    for name, device in setting.devices.items():
-        try:
-            measured = {item.quantity: item for item in measure_network(setting.space, architecture, device)}
-        except DeviceError:
-            measured = {}  # not this machine: its values stay predictions
-        for quantity in ("latency_ms", "energy_mj"):
-            if item := measured.get(quantity):
-                observation = Observation(
-                    quantity=quantity, device=name, value=item.value, spread=item.iqr, source=item.source
-                )
-            else:
-                estimate = models.models[label(quantity, name)].predict(setting.space, genome)
-                observation = Observation(
-                    quantity=quantity,
-                    device=name,
-                    value=float(estimate.mean[0]),
-                    spread=float(estimate.std[0]),
-                    source=estimate.source,
-                )
-            out.append(observation)
+    measured = {item.quantity: item for item in _measure(setting, models, architecture, name)}
+    out = []
+    for quantity in ("latency_ms", "energy_mj"):
+        if item := measured.get(quantity):
+            value, spread, source = item.value, item.iqr, item.source
+        else:
+            estimate = models.models[label(quantity, name)].predict(setting.space, genome)
+            value, spread, source = float(estimate.mean[0]), float(estimate.std[0]), estimate.source
+        out.append(Observation(quantity=quantity, device=name, value=value, spread=spread, source=source))
     return out
+
+
+def _measure(setting: Setting, models: CostModels, architecture: Architecture, name: str) -> list[Measurement]:
+    """On the scale of the device's latency model: both see the reference kernel at the same nominal time."""
+    latency = models.models[label("latency_ms", name)]
+    conditions = latency.details.get("conditions", {}) if isinstance(latency, LookupModel) else {}
+    try:
+        return measure_network(
+            setting.space, architecture, setting.devices[name], reference_ms=conditions.get("reference_ms")
+        )
+    except DeviceError:
+        return []  # not this machine: its values stay predictions
 
 
 def _row(found: Exploration, member: VerifiedMember, result: Trained) -> dict[str, object]:

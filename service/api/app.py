@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 from fastapi import Depends, FastAPI
+from fastapi.concurrency import run_in_threadpool
 
 from ... import __version__
+from ...errors import StoreError
 from ..auth import check_exposure
+from ..dashboard.login import create_login_router
 from ..dashboard.routes import create_router
 from ..schemas.resources import Problem
 from ..settings import Settings
@@ -41,7 +47,11 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        housekeeping = asyncio.create_task(_keep_house(settings, opened))
         yield
+        housekeeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await housekeeping
         if owned:
             opened.close()
 
@@ -62,12 +72,23 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     for router in (searches.router, results.router, catalogue.router, system.router):
         app.include_router(router)
     # Its addresses are pages, not a part of the API; the check of who may read them is the API's.
-    app.include_router(create_router(settings, opened), dependencies=[Depends(authorize)], include_in_schema=False)
+    for pages in (create_router(opened), create_login_router(settings, opened, key)):
+        app.include_router(pages, dependencies=[Depends(authorize)], include_in_schema=False)
     install_handlers(app)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(TrustedHosts, hosts=[*settings.trusted_hosts, settings.host])
     app.add_middleware(RequestFrame, metrics=app.state.metrics)
     return app
+
+
+async def _keep_house(settings: Settings, store: Store) -> None:
+    """Forget old idempotency keys, every hour."""
+    while True:
+        try:
+            await run_in_threadpool(store.expire_idempotency, settings.idempotency_days)
+        except StoreError as error:
+            logging.getLogger("archsmith.service").warning("idempotency keys not expired: %s", error)
+        await asyncio.sleep(3600)
 
 
 class Server(uvicorn.Server):

@@ -1,14 +1,21 @@
-"""What every route shares: settings, store, cursors; and the one check of who may call which route."""
+"""What every route shares: settings, store, cursors; and the one check of who may call which route.
+
+A request says who it is by an API key in its `Authorization` header, or as a browser by the session cookie that signing
+in with such a key has left there; the header wins.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Query, Request
 
-from ..auth import LOCAL, Principal, authenticate
+from .. import sessions
+from ..auth import LOCAL, Principal, authenticate, principal_of
+from ..dashboard.login import login_address
 from ..settings import Settings
 from ..store.records import Role
 from ..store.store import Store
@@ -19,8 +26,8 @@ __all__ = ["ACCESS", "API", "PUBLIC", "Context", "ContextDep", "CursorParam", "L
 
 API: Final = "/api/v1"
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
-"""Routes that anyone may read."""
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/login", "/static/{name:path}"})
+"""Routes that anyone may call: none of them tells what the store holds."""
 
 _READ: Final = (
     "/metrics",
@@ -54,6 +61,8 @@ ACCESS: Final = MappingProxyType({
     **{("GET", path): Role.VIEWER for path in _READ},
     **{("POST", path): Role.VIEWER for path in _COMPUTE},
     **{("POST", path): Role.EDITOR for path in _WRITE},
+    ("PATCH", f"{API}/searches/{{search_id}}"): Role.EDITOR,
+    ("POST", "/logout"): Role.VIEWER,
     ("DELETE", f"{API}/searches/{{search_id}}"): Role.ADMIN,
 })  # fmt: skip
 """The role that each route of the API needs, by method and path template. What is not listed is refused."""
@@ -89,40 +98,77 @@ def authorize(
     """Who calls, if they may: a dependency of every router, so that a new route is closed until `ACCESS` opens it.
 
     Raises:
-        ProblemError: 401 without a valid key, 403 with one whose role does not suffice, or for another site's page.
+        ProblemError: 401 without a valid key or session (a browser is sent to sign in), 403 with one whose role does
+            not suffice, or for another site's page.
     """
     path = request.scope["route"].path
+    changing = request.method not in ("GET", "HEAD")
     if path in PUBLIC:
+        if changing:
+            _refuse_other_sites(request)
         return LOCAL
-    principal = _identify(context, authorization)
+    principal = _identify(request, context, authorization)
     needed = _needed_role(request.method, path)
     if needed is None or not principal.may(needed):
         allowed = f"role {needed} or above" if needed else "nobody"
         raise ProblemError(
             403, "forbidden", f"{request.method} {path} is open to {allowed}; this key has role {principal.role}."
         )
-    if authorization is None and request.method not in ("GET", "HEAD"):
+    if authorization is None and changing:
         _refuse_other_sites(request)
+        _check_token(request, context)
+    request.state.principal = principal
     return principal
 
 
 PrincipalDep = Annotated[Principal, Depends(authorize)]
 
 
-def _identify(context: Context, authorization: str | None) -> Principal:
-    if authorization is None:
-        if not context.settings.needs_api_key:
-            return LOCAL
-        raise _unauthorized("This server needs an API key; send it as `Authorization: Bearer nas_…`.")
-    scheme, _, key = authorization.partition(" ")
-    principal = authenticate(context.store, context.signing_key, key.strip()) if scheme.lower() == "bearer" else None
+def _identify(request: Request, context: Context, authorization: str | None) -> Principal:
+    if authorization is not None:
+        scheme, _, key = authorization.partition(" ")
+        valid = authenticate(context.store, context.signing_key, key.strip()) if scheme.lower() == "bearer" else None
+        if valid is None:
+            raise _unauthorized("The API key is malformed, unknown or revoked.")
+        return valid
+    if not context.settings.needs_api_key:
+        return LOCAL
+    cookie = request.cookies.get(sessions.COOKIE, "")
+    key_id = sessions.read(cookie, context.signing_key, now=time.time())
+    principal = None if key_id is None else principal_of(context.store, key_id)
     if principal is None:
-        raise _unauthorized("The API key is malformed, unknown or revoked.")
+        raise _sign_in(request)
+    request.state.csrf_token = sessions.csrf_token(cookie, context.signing_key)
     return principal
+
+
+def _sign_in(request: Request) -> ProblemError:
+    """Send a browser that asks for a page to the login form; tell everyone else that a key is needed."""
+    headers = request.headers
+    if request.url.path.startswith("/api/") or request.method != "GET" or "text/html" not in headers.get("accept", ""):
+        return _unauthorized("This server needs an API key; send it as `Authorization: Bearer nas_…`.")
+    detail = "Sign in with an API key to see this page."
+    if headers.get("hx-request") == "true":  # a fragment of an open page: htmx takes the whole page there
+        return ProblemError(
+            401, "unauthorized", detail, headers={"HX-Redirect": f"{request.scope.get('root_path', '')}/login"}
+        )
+    return ProblemError(
+        303, "sign-in", detail, headers={"Location": login_address(request), "Cache-Control": "no-store"}
+    )
 
 
 def _unauthorized(detail: str) -> ProblemError:
     return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="archsmith"'})
+
+
+def _check_token(request: Request, context: Context) -> None:
+    """What changes something in a session carries the session's token, which only this server's pages know."""
+    cookie = request.cookies.get(sessions.COOKIE, "")
+    token = request.headers.get(sessions.CSRF_HEADER, "")
+    if context.settings.needs_api_key and not sessions.is_csrf_token(token, cookie, context.signing_key):
+        raise ProblemError(
+            403, "csrf-token", f"{sessions.CSRF_HEADER}: it is not this session's; reload the page and try again."
+        )
 
 
 def _needed_role(method: str, path: str) -> Role | None:

@@ -96,6 +96,8 @@ def trial(record: TrialRecord, objectives: Sequence[resources.Objective]) -> res
         sources=_sources(record.sources, objectives),
         violation=record.violation,
         params=record.params,
+        macs=record.macs,
+        error=record.error,
         cost_s=record.cost_s,
         created=record.created,
         metrics=[resources.Metric(**dataclasses.asdict(metric)) for metric in record.metrics],

@@ -12,24 +12,11 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..dashboard.vendor import PLOTLY_STYLE_HASH
+from ..dashboard.rendering import CONTENT_SECURITY_POLICY
 from .problems import ProblemError, problem_response
 from .system import Metrics
 
 __all__ = ["SECURITY_HEADERS", "BodyLimit", "RequestFrame", "TrustedHosts"]
-
-CONTENT_SECURITY_POLICY: Final = "; ".join((
-    "default-src 'none'",
-    "script-src 'self'",
-    f"style-src 'self' '{PLOTLY_STYLE_HASH}'",
-    "style-src-attr 'unsafe-inline'",  # Plotly positions its own elements; no markup of ours carries style attributes
-    "img-src 'self' data: blob:",
-    "font-src 'self'",
-    "connect-src 'self'",
-    "form-action 'self'",
-    "frame-ancestors 'none'",
-    "base-uri 'none'",
-))  # fmt: skip
 
 SECURITY_HEADERS: Final = {
     "content-security-policy": CONTENT_SECURITY_POLICY,

@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ..dashboard.sampling import MAX_POINTS, pack_points, stratified_rows
 from ..schemas import resources
 from ..schemas.check import unknown_name
-from ..store.records import FrontView, SearchRecord, TrialState
+from ..store.records import FrontView, Points, SearchRecord, TrialState
 from . import convert
 from .context import API, ContextDep, CursorParam, Limit, authorize
 
@@ -131,30 +131,32 @@ def front_history(
 def points(
     search_id: str,
     context: ContextDep,
-    x: Annotated[str, Query(description="Label of an objective.")],
-    y: Annotated[str, Query(description="Label of an objective.")],
+    x: Annotated[str, Query(description="Label of an objective, or params, or macs.")],
+    y: Annotated[str, Query(description="Label of an objective, or params, or macs.")],
     max: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,  # noqa: A002  # the query parameter's name
 ) -> Response:
     """N float32 x, N float32 y and N bytes (1 = feasible), little-endian; sampled evenly over the plane where many."""
     record = context.store.search(search_id)
-    columns = {"x": _column(record, "x", x), "y": _column(record, "y", y)}
     trials = context.store.points(record.id)
-    drawn: dict[str, NDArray[np.float64]] = {
-        axis: sign * trials.values[:, column] for axis, (column, sign) in columns.items()
-    }
-    rows = stratified_rows(drawn["x"], drawn["y"], max, np.random.default_rng(0))
-    body = pack_points(drawn["x"][rows], drawn["y"][rows], trials.feasible[rows])
+    across, up = _column(record, trials, "x", x), _column(record, trials, "y", y)
+    rows = stratified_rows(across, up, max, np.random.default_rng(0))
+    body = pack_points(across[rows], up[rows], trials.feasible[rows])
     headers = {"X-Point-Count": str(len(rows)), "X-Trial-Count": str(len(trials))}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-def _column(record: SearchRecord, parameter: str, wanted: str) -> tuple[int, float]:
-    """Column of an objective by label, and the factor that turns it into its natural direction."""
+def _column(record: SearchRecord, trials: Points, parameter: str, wanted: str) -> NDArray[np.float64]:
+    """[N] a quantity of every trial by its label, in its natural direction."""
     objectives = convert.objectives_of(record)
     for column, objective in enumerate(objectives):
         if objective.label == wanted:
-            return column, -1.0 if objective.direction == "max" else 1.0
-    error: ConfigError = unknown_name(f"query.{parameter}", wanted, [objective.label for objective in objectives])
+            return trials.values[:, column] * (-1.0 if objective.direction == "max" else 1.0)
+    sizes = {"params": trials.params, "macs": trials.macs}
+    if wanted in sizes:
+        return sizes[wanted]
+    error: ConfigError = unknown_name(
+        f"query.{parameter}", wanted, [*(objective.label for objective in objectives), *sizes]
+    )
     raise error
 
 

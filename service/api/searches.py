@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -17,7 +17,16 @@ from ..schemas import resources
 from ..schemas.check import check_names
 from ..schemas.job import JobSpec
 from ..store.faults import Conflict
-from ..store.records import TERMINAL, EventRecord, IdempotencyKey, JobState, NewSearch, SearchRecord, StoredResponse
+from ..store.records import (
+    TERMINAL,
+    CancelMode,
+    EventRecord,
+    IdempotencyKey,
+    JobState,
+    NewSearch,
+    SearchRecord,
+    StoredResponse,
+)
 from . import convert
 from .admission import admit
 from .context import API, Context, ContextDep, CursorParam, Limit, PrincipalDep, authorize
@@ -111,10 +120,58 @@ def list_searches(
     )
 
 
-@router.get("/{search_id}", summary="Show a search")
-def show_search(search_id: str, context: ContextDep) -> resources.Search:
+@router.get(
+    "/{search_id}",
+    summary="Show a search",
+    response_model=resources.Search,
+    responses={304: {"description": "Unchanged."}},
+)
+def show_search(
+    search_id: str,
+    context: ContextDep,
+    if_none_match: Annotated[str | None, Header(description="An ETag; 304 if nothing has changed since.")] = None,
+) -> Response:
     """The search with this id or number: its job, progress and report."""
-    return convert.search(context.store.search(search_id))
+    response = _shown(context.store.search(search_id))
+    if if_none_match is not None and response.headers["etag"] in if_none_match:
+        return Response(status_code=304, headers={"ETag": response.headers["etag"]})
+    return response
+
+
+@router.patch(
+    "/{search_id}",
+    summary="Rename a search",
+    response_model=resources.Search,
+    responses={412: {"description": "Someone else has changed it since."}, 428: {"description": "No If-Match."}},
+)
+def change_search(
+    search_id: str,
+    change: resources.SearchChange,
+    context: ContextDep,
+    if_match: Annotated[str | None, Header(description="The search's ETag as last seen, or `*`.")] = None,
+) -> Response:
+    """Change what people may change: the name. A search that has merely gone on since the ETag is no conflict."""
+    record = context.store.search(search_id)
+    if if_match is None:
+        raise ProblemError(428, "if-match-required", "PATCH needs If-Match with the search's ETag; read it first.")
+    stale = ProblemError(412, "changed-meanwhile", f"Its name is now {record.name!r}; read it again, then decide.")
+    if if_match.strip() != "*" and f'"{_edit_tag(record)}-' not in if_match:
+        raise stale
+    try:
+        return _shown(context.store.rename_search(record.id, change.name, expected=record.name))
+    except Conflict as conflict:
+        raise stale from conflict
+
+
+def _shown(record: SearchRecord) -> Response:
+    """A search with its ETag: what people may change, then everything there is."""
+    body = convert.search(record).model_dump_json().encode()
+    headers = {"ETag": f'"{_edit_tag(record)}-{hashlib.sha256(body).hexdigest()[:16]}"'}
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _edit_tag(record: SearchRecord) -> str:
+    return hashlib.sha256(record.name.encode()).hexdigest()[:16]
 
 
 @router.delete("/{search_id}", status_code=204, summary="Delete a finished search")
@@ -125,10 +182,17 @@ def delete_search(search_id: str, context: ContextDep) -> Response:
 
 
 @router.post("/{search_id}/cancel", status_code=202, summary="Ask a search to stop for good")
-def cancel_search(search_id: str, context: ContextDep) -> resources.Search:
-    """A waiting search is cancelled at once, a running one at its next safe point; its trials and front stay."""
+def cancel_search(
+    search_id: str,
+    context: ContextDep,
+    mode: Annotated[
+        Literal["drain", "kill"],
+        Query(description="drain: a running search finishes its batch; kill: it stops at once and discards it."),
+    ] = "drain",
+) -> resources.Search:
+    """A waiting search is cancelled at once, a running one as `mode` says; its trials and front stay."""
     search_id = context.store.search(search_id).id
-    context.store.cancel(search_id)
+    context.store.cancel(search_id, CancelMode(mode))
     return convert.search(context.store.search(search_id))
 
 

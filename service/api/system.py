@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ..store.records import JobState, StoreCounts
 from .context import ContextDep, authorize
 
 __all__ = ["Metrics", "router"]
@@ -28,6 +29,17 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self.searches = Gauge("archsmith_searches", "Searches by state.", ("state",), registry=self.registry)
+        self.trials = Gauge("archsmith_trials", "Trials of all stored searches.", registry=self.registry)
+        self.queued = Gauge("archsmith_queue_depth", "Jobs that wait for a worker.", registry=self.registry)
+
+    def set_counts(self, counts: StoreCounts) -> None:
+        """What the store holds now."""
+        for state in JobState:
+            self.searches.labels(state.value).set(counts.searches.get(state, 0))
+        self.trials.set(counts.trials)
+        self.queued.set(counts.queued)
+
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """One answered request; `route` is the path template, so that labels stay few."""
         self.requests.labels(method, route, str(status)).inc()
@@ -48,9 +60,11 @@ def readyz(context: ContextDep) -> dict[str, str]:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-def metrics(request: Request) -> Response:
-    """Counters in the Prometheus text format."""
-    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(request: Request, context: ContextDep) -> Response:
+    """Requests, searches by state, trials and queue depth in the Prometheus text format."""
+    kept: Metrics = request.app.state.metrics
+    kept.set_counts(context.store.counts())
+    return Response(generate_latest(kept.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/openapi.json", summary="The description of this API")

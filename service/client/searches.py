@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import StoreError
 from ..jobfile import read_job
@@ -146,9 +146,16 @@ class SearchHandle:
         """Let it go on after a pause."""
         return self._act("resume")
 
-    def cancel(self) -> SearchHandle:
-        """Ask it to stop for good at its next safe point; its trials and front stay."""
-        return self._act("cancel")
+    def cancel(self, *, mode: Literal["drain", "kill"] = "drain") -> SearchHandle:
+        """Ask it to stop for good, after the batch in hand or (`kill`) at once; its trials and front stay."""
+        return self._act("cancel", mode=mode)
+
+    def rename(self, name: str) -> SearchHandle:
+        """Give it another name; raises ApiError (412) where someone else renames it at the same moment."""
+        etag = self._transport.get(self._path()).headers["etag"]
+        response = self._transport.patch(self._path(), {"name": name}, etag)
+        self.resource = resources.Search.model_validate_json(response.content)
+        return self
 
     def delete(self) -> None:
         """Remove it, once it has ended."""
@@ -157,8 +164,9 @@ class SearchHandle:
     def _path(self, part: str = "") -> str:
         return f"searches/{self.id}/{part}" if part else f"searches/{self.id}"
 
-    def _act(self, action: str) -> SearchHandle:
-        self.resource = resources.Search.model_validate_json(self._transport.post(self._path(action)).content)
+    def _act(self, action: str, **params: str) -> SearchHandle:
+        response = self._transport.post(self._path(action), **params)
+        self.resource = resources.Search.model_validate_json(response.content)
         return self
 
     def _fetch(self, artifact: resources.Artifact, directory: Path) -> Path:

@@ -66,9 +66,13 @@ class Transport:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._send("POST", path, repeatable=True, json=body, headers=headers)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    def post(self, path: str, body: Mapping[str, Any] | None = None, **params: str) -> httpx.Response:
         """POST that is not repeated."""
-        return self._send("POST", path, repeatable=False, json=body)
+        return self._send("POST", path, repeatable=False, json=body, params=params)
+
+    def patch(self, path: str, body: Mapping[str, Any], etag: str) -> httpx.Response:
+        """Change what still has this ETag; not repeated."""
+        return self._send("PATCH", path, repeatable=False, json=body, headers={"If-Match": etag})
 
     def delete(self, path: str) -> None:
         """DELETE; not repeated."""

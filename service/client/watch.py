@@ -77,10 +77,13 @@ def watch(
             pass
         return follower.search
     display = _Display()
-    with Live(display.bars, console=Console(stderr=True), refresh_per_second=8):
+    console = Console(stderr=True)
+    with Live(display.bars, console=console, refresh_per_second=8):
         display.show(search)
         for seen in follower.updates():
             display.show(seen)
+    if not console.is_terminal:
+        console.line()  # Live leaves the last line open there
     return follower.search
 
 

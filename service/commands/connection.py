@@ -23,9 +23,10 @@ from ..store.faults import StoreBusy
 from ..store.lock import StoreLock
 from ..store.store import Store
 
-__all__ = ["ServerFile", "connect", "own_store", "serve_in_thread", "sqlite_path"]
+__all__ = ["ServerFile", "connect", "own_store", "serve_in_thread", "sqlite_path", "store_or_server"]
 
 START_LIMIT_S: Final = 30.0
+PATIENCE_S: Final = 5.0
 
 
 def sqlite_path(settings: Settings) -> Path | None:
@@ -38,23 +39,26 @@ class ServerFile:
     """Where the server of this store listens, for commands of the same user; advice, not proof.
 
     Args:
-        settings: name the folder.
+        settings: name the folder and the store.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._path = settings.runs_dir / "server.json"
+        path = sqlite_path(settings)
+        self._store = make_url(settings.store_url).render_as_string() if path is None else str(path.resolve())
 
     def write(self, url: str) -> None:
         """Tell where the server listens."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".new")
-        draft.write_text(json.dumps({"url": url}), encoding="utf-8")
+        draft.write_text(json.dumps({"url": url, "store": self._store}), encoding="utf-8")
         draft.replace(self._path)
 
     def read(self) -> str | None:
-        """The address last told, or None."""
+        """The address last told by a server of this store, or None."""
         try:
-            return str(json.loads(self._path.read_text(encoding="utf-8"))["url"])
+            told = json.loads(self._path.read_text(encoding="utf-8"))
+            return str(told["url"]) if told["store"] == self._store else None
         except (OSError, ValueError, KeyError):
             return None
 
@@ -124,20 +128,31 @@ def serve_in_thread(settings: Settings, store: Store) -> Iterator[str]:
         thread.join(timeout=10)
 
 
+def store_or_server(settings: Settings, stack: contextlib.ExitStack) -> Store | str:
+    """The store, owned until `stack` closes, or the address of the server that owns it.
+
+    Another command may own the store for a moment, so a short while is waited.
+
+    Raises:
+        StoreBusy: something else owns the store, and goes on.
+        StoreError: it cannot be opened.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return stack.enter_context(own_store(settings))[0]
+        except StoreBusy:
+            if url := ServerFile(settings).read():
+                return url
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
+
+
 @contextlib.contextmanager
 def connect(settings: Settings, server: str | None, api_key: str | None = None) -> Iterator[Client]:
     """A client of the server named, of the one that owns the store, or of one in this process."""
-    if server is not None:
-        with Client(server, api_key) as client:
-            yield client
-        return
     with contextlib.ExitStack() as stack:
-        try:
-            store, _ = stack.enter_context(own_store(settings))
-        except StoreBusy:
-            url = ServerFile(settings).read()
-            if url is None:
-                raise
-            yield stack.enter_context(Client(url, api_key))
-            return
-        yield stack.enter_context(Client(stack.enter_context(serve_in_thread(settings, store))))
+        found = store_or_server(settings, stack) if server is None else server
+        url = found if isinstance(found, str) else stack.enter_context(serve_in_thread(settings, found))
+        yield stack.enter_context(Client(url, api_key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,17 +12,22 @@ from types import FrameType
 
 from ..client.client import Client
 from ..client.searches import SearchHandle
+from ..client.transport import ApiError, ConnectionLostError
 from ..jobfile import load_job
 from ..settings import Settings
-from ..store.faults import Conflict, StoreBusy
+from ..store.faults import Conflict
 from ..store.records import JobState, SearchRecord
 from ..store.store import Store
 from ..worker.runner import Worker
-from .connection import ServerFile, own_store, serve_in_thread
+from .connection import serve_in_thread, store_or_server
 from .output import console, errors
 from .show import print_front, print_report
 
-__all__ = ["resume", "run"]
+__all__ = ["default_output", "resume", "run"]
+
+API_KEY = "ARCHSMITH_API_KEY"
+MENDABLE = ("ConfigError", "InfeasibleError")
+"""Reasons of a failure that lie in the job itself."""
 
 
 def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool = False) -> int:
@@ -30,40 +36,34 @@ def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool 
     Where a server owns the store, the job goes through that server, whose rules hold (registered data, its own pool).
 
     Returns:
-        The exit code: 0 succeeded, 1 failed, 130 interrupted.
+        The exit code: 0 succeeded, 1 failed, 2 cannot work as it was asked, 130 interrupted.
     """
-    try:
-        with own_store(settings) as (store, _):
-            from ..api.admission import admit
+    with contextlib.ExitStack() as stack:
+        found = store_or_server(settings, stack)
+        if isinstance(found, str):
+            client = stack.enter_context(Client(found, os.environ.get(API_KEY)))
+            return _attend(settings, client.searches.create(job_file), output=output, quiet=quiet)
+        from ..api.admission import admit
 
-            record = store.create_search(admit(load_job(job_file, local=True)))
-            return _follow(settings, store, record, output=output, quiet=quiet)
-    except StoreBusy:
-        url = ServerFile(settings).read()
-        if url is None:
-            raise
-        with Client(url) as client:
-            search = client.searches.create(job_file)
-            return _wait(search, output=output or default_output(settings, search), quiet=quiet)
+        record = found.create_search(admit(load_job(job_file, local=True)))
+        return _work(settings, found, record, output=output, quiet=quiet)
 
 
 def resume(settings: Settings, search_id: str, output: Path | None, *, quiet: bool = False) -> int:
     """Continue an interrupted or paused search here, or ask the server that owns the store to."""
-    try:
-        with own_store(settings) as (store, _):
-            record = store.search(search_id)
-            if record.state is JobState.PAUSED:
-                store.resume(record.id)
-            elif record.state is not JobState.QUEUED and record.state is not JobState.RUNNING:
-                raise Conflict(f"resume search {record.number}", record.state, ["paused", "queued", "running"])
-            return _follow(settings, store, store.search(record.id), output=output, quiet=quiet)
-    except StoreBusy:
-        url = ServerFile(settings).read()
-        if url is None:
-            raise
-        with Client(url) as client:
-            search = client.searches.get(search_id).resume()
-            return _wait(search, output=output or default_output(settings, search), quiet=quiet)
+    with contextlib.ExitStack() as stack:
+        found = store_or_server(settings, stack)
+        if isinstance(found, str):
+            search = stack.enter_context(Client(found, os.environ.get(API_KEY))).searches.get(search_id)
+            if search.state not in (JobState.QUEUED, JobState.RUNNING):
+                search.resume()
+            return _attend(settings, search, output=output, quiet=quiet)
+        record = found.search(search_id)
+        if record.state is JobState.PAUSED:
+            found.resume(record.id)
+        elif record.state is not JobState.QUEUED and record.state is not JobState.RUNNING:
+            raise Conflict(f"resume search {record.number}", record.state, ["paused", "queued", "running"])
+        return _work(settings, found, found.search(record.id), output=output, quiet=quiet)
 
 
 def default_output(settings: Settings, search: SearchHandle) -> Path:
@@ -71,7 +71,7 @@ def default_output(settings: Settings, search: SearchHandle) -> Path:
     return settings.runs_dir / f"{search.resource.name}-{search.resource.number}"
 
 
-def _follow(settings: Settings, store: Store, record: SearchRecord, *, output: Path | None, quiet: bool) -> int:
+def _work(settings: Settings, store: Store, record: SearchRecord, *, output: Path | None, quiet: bool) -> int:
     """Work on one search here, while a thread shows how it goes."""
     shutdown = threading.Event()
     worker = Worker(store, settings, shutdown=shutdown, interrupted_state=JobState.PAUSED)
@@ -80,12 +80,22 @@ def _follow(settings: Settings, store: Store, record: SearchRecord, *, output: P
         raise Conflict(f"run search {record.number}", store.search(record.id).state, ["queued"])
     with serve_in_thread(settings, store) as url, Client(url) as client:
         search = client.searches.get(record.id)
-        watcher = threading.Thread(target=search.wait, kwargs={"progress": not quiet}, name="watcher", daemon=True)
+        watcher = threading.Thread(target=_show, args=(search, not quiet), name="watcher", daemon=True)
         watcher.start()
-        with _gentle_interrupt(shutdown):
-            worker.execute(lease)
+        try:
+            with _gentle_interrupt(shutdown):
+                worker.execute(lease)
+        except KeyboardInterrupt:
+            _say_how_to_resume(record.number, "was stopped")
+            return 130
         watcher.join(timeout=10)
-        return _wait(search.refresh(), output=output or default_output(settings, search), quiet=quiet)
+        return _conclude(settings, search.refresh(), output)
+
+
+def _show(search: SearchHandle, progress: bool) -> None:
+    """Follow a search on the terminal; where the command ends before the search does, so does this."""
+    with contextlib.suppress(ConnectionLostError, ApiError):
+        search.wait(progress=progress)
 
 
 @contextlib.contextmanager
@@ -105,18 +115,34 @@ def _gentle_interrupt(shutdown: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _wait(search: SearchHandle, *, output: Path, quiet: bool) -> int:
-    """Wait until the search has settled, say how it ended, and fetch its files."""
-    resource = search.wait(progress=not quiet).resource
+def _attend(settings: Settings, search: SearchHandle, *, output: Path | None, quiet: bool) -> int:
+    """Follow a search that a server works on."""
+    number = search.resource.number
+    try:
+        search.wait(progress=not quiet)
+    except KeyboardInterrupt:
+        errors.print(f"\nSearch {number} goes on at the server; look at it with: archsmith show {number}")
+        return 130
+    return _conclude(settings, search, output)
+
+
+def _conclude(settings: Settings, search: SearchHandle, output: Path | None) -> int:
+    """Say how a search has ended, and fetch its files."""
+    resource = search.resource
     if resource.state == "paused":
-        console.print(f"Search {resource.number} is paused; continue it with: archsmith resume {resource.number}")
+        _say_how_to_resume(resource.number, "is paused")
         return 130
     if resource.state != "succeeded":
-        message = (resource.error or {}).get("message", "no message")
-        console.print(f"Search {resource.number} {resource.state}: {message}", style="red")
-        return 1
+        problem = resource.error or {}
+        errors.print(f"Search {resource.number} {resource.state}: {problem.get('message', 'no message')}", style="red")
+        return 2 if problem.get("reason") in MENDABLE else 1
     print_front(search.front(view="verified"))
     print_report(search.report or {})
-    files = search.download(output)
-    console.print(f"\n{len(files)} files in {output}/")
+    folder = output or default_output(settings, search)
+    files = search.download(folder)
+    console.print(f"\n{len(files)} files in {folder}/")
     return 0
+
+
+def _say_how_to_resume(number: int, what: str) -> None:
+    console.print(f"Search {number} {what}; continue it with: archsmith resume {number}")

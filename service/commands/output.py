@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,14 @@ from rich.table import Table
 
 __all__ = ["console", "errors", "figure", "print_json", "print_table"]
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+UNBOUNDED = 10_000
+"""Columns of an output that is no terminal: programs read it, so nothing is wrapped or cut."""
+
+# Text is printed as it is: square brackets in it are no markup, and lines are the terminal's to wrap.
+console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED)
+errors = Console(
+    stderr=True, highlight=False, markup=False, soft_wrap=True, width=None if sys.stderr.isatty() else UNBOUNDED
+)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -24,7 +31,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         table.add_column(title, justify="right" if numeric and rows else "left", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(figure(value) for value in row))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def figure(value: object) -> str:
@@ -36,4 +43,4 @@ def figure(value: object) -> str:
 
 def print_json(data: Any) -> None:
     """Print JSON, unadorned."""
-    console.print(json.dumps(data, indent=2, default=str), soft_wrap=True)
+    console.print(json.dumps(data, indent=2, default=str))

@@ -1,24 +1,27 @@
 """`serve` and `worker`: the service, and the process that does its work.
 
 The server supervises its worker as a child process: the API answers while a network trains, and a crash of the one is
-not the end of the other. On SQLite the child shares the server's ownership of the file through the inherited lock, so a new
-server cannot start while an orphan still works.
+not the end of the other. On SQLite the child shares the server's ownership of the file through the inherited lock, so
+that a new server cannot start while an orphan still works.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from ...errors import StoreError
+from ...errors import ConfigError, StoreError
 from ..settings import Settings
 from ..store.lock import StoreLock
 from ..store.store import Store
@@ -30,7 +33,7 @@ __all__ = ["serve", "work"]
 
 TAKE_OVER_S: Final = 5.0
 """How long a server waits for its predecessor's worker to notice that it is alone."""
-RESTART_S: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+RESTART_S: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 STEADY_S: Final = 120.0
 """A worker that lived this long starts again without delay."""
 PR_SET_PDEATHSIG: Final = 1
@@ -40,9 +43,11 @@ def serve(settings: Settings, *, quiet: bool = False) -> int:
     """Run the server, and its worker where the settings ask for one, until SIGINT or SIGTERM."""
     from ..api.app import create_app, create_server
 
-    with own_store(settings, patience_s=TAKE_OVER_S) as (store, lock):
-        app = create_app(settings, store)
-        server = create_server(app, settings)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        store, lock = stack.enter_context(own_store(settings, patience_s=TAKE_OVER_S))
+        server = create_server(create_app(settings, store), settings)
         supervisor = Supervisor(settings, store, lock) if lock is not None or settings.worker_in_server else None
         address = ServerFile(settings)
         address.write(settings.url)
@@ -51,12 +56,36 @@ def serve(settings: Settings, *, quiet: bool = False) -> int:
         if supervisor is not None:
             supervisor.start()
         try:
-            server.run()
+            server.run(sockets=[listener])
         finally:
             if supervisor is not None:
                 supervisor.stop()
             address.clear()
     return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket on the settings' address, taken before anything is opened or written.
+
+    Raises:
+        ConfigError: the address is taken or is not this machine's.
+    """
+    try:
+        (family, kind, _, _, address), *_ = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        raise ConfigError(
+            "host and port",
+            f"{settings.host}:{settings.port}",
+            "a free address of this machine",
+            f"{error.strerror}. Is another server running? Choose another port with --port.",
+        ) from error
+    return listener
 
 
 def work(settings: Settings, lock_fd: int | None = None) -> int:
@@ -145,13 +174,23 @@ class Supervisor:
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is the server's to handle
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
         )
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when the server dies, however it dies."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with_parent() -> Callable[[], None]:
+    """What a child runs first to have the kernel kill it when the server dies, however it dies.
+
+    The kernel watches the thread that started the child: the supervisor's, which lives as long as the server.
+    """
+    prctl, server = ctypes.CDLL(None).prctl, os.getpid()  # looked up here: a forked child must not load libraries
+
+    def bind() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:  # it died before the kernel was told
+            os._exit(1)
+
+    return bind
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

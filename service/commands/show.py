@@ -62,9 +62,9 @@ def show_search(search: SearchHandle, *, as_json: bool) -> None:
         console.print(f"  {stage:<8} {progress.get('message') or ('reused' if progress.get('reused') else '')}")
     if resource.error:
         console.print(f"  error: {resource.error.get('message')}", style="red")
-    front = search.front()
-    if len(front):
-        print_front(front)
+    for front in (search.front(), search.front(view="verified")):
+        if len(front):
+            print_front(front)
     print_report(resource.report or {})
 
 
@@ -105,7 +105,7 @@ def write_front(front: Front, form: str, target: Path | None) -> None:
     if form == "json":
         text = front.resource.model_dump_json(indent=2)
         if target is None:
-            console.print(text, soft_wrap=True)
+            console.print(text)
         else:
             target.write_text(text + "\n", encoding="utf-8")
         return

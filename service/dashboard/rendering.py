@@ -71,6 +71,8 @@ class Renderer:
         root = request.scope.get("root_path", "").rstrip("/")
         text = self._environment.get_template(template).render(
             url=lambda path: root + path,
+            csrf_token=getattr(request.state, "csrf_token", ""),  # empty where nobody has signed in
+            account=getattr(request.state, "principal", None),
             asset=lambda name: f"{root}/static/{name}?v={_digest(name)}",
             **context,
         )

@@ -16,10 +16,10 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from ..settings import Settings
+from ..auth import LOCAL, Principal
 from ..store.faults import NotFound
 from ..store.records import FrontView as FrontName
-from ..store.records import JobState, SearchRecord, TrialRecord
+from ..store.records import JobState, Role, SearchRecord, TrialRecord
 from ..store.store import Store
 from .reading.front import chart_json, front_view
 from .reading.listing import device_row, job_row
@@ -46,7 +46,6 @@ Page = Callable[Concatenate["Dashboard", Request, _P], Response]
 
 
 def create_router(
-    settings: Settings,
     store: Store,
     *,
     api: str = "/api/v1",
@@ -55,12 +54,11 @@ def create_router(
     """The dashboard over a store.
 
     Args:
-        settings: of the server; where it asks for API keys, which a browser does not send, no actions are offered.
-        store: what is shown.
+        store: what is shown; actions are offered to those whose role allows them.
         api: path under which the same server answers the API; actions and downloads go there.
         now: the clock that ages are told by.
     """
-    dashboard = Dashboard(store, api, now, acting=not settings.needs_api_key)
+    dashboard = Dashboard(store, api, now)
     router = APIRouter(include_in_schema=False)
     for path, endpoint in (
         ("/", dashboard.home),
@@ -96,11 +94,10 @@ def _or_missing(page: Page[_P]) -> Page[_P]:
 class Dashboard:
     """The endpoints; each reads what it shows afresh, but for the event logs, which only grow."""
 
-    def __init__(self, store: Store, api: str, now: Callable[[], datetime], *, acting: bool) -> None:
+    def __init__(self, store: Store, api: str, now: Callable[[], datetime]) -> None:
         self.store = store
         self.api = api
         self.now = now
-        self.acting = acting
         self.renderer = Renderer(now)
         self.tails = EventTail(store)
 
@@ -213,8 +210,9 @@ class Dashboard:
     def chart(self, request: Request, search_id: str) -> Response:
         """Axes, front members and hypervolume history as JSON."""
         search, front = self._front(request, search_id)
-        history = self.store.front_history(search.id)
-        return JSONResponse(chart_json(search, front, history), headers={"Cache-Control": "no-store"})
+        return JSONResponse(
+            chart_json(search, front, self.store.front_curve(search.id)), headers={"Cache-Control": "no-store"}
+        )
 
     # Helpers
 
@@ -229,9 +227,7 @@ class Dashboard:
             return f"{base}?{query}" if query else base
 
         return SearchesTable(
-            rows=tuple(
-                search_row(search, len(self.store.front(search.id).numbers), f"{base}/{search.id}") for search in shown
-            ),
+            rows=tuple(search_row(search, f"{base}/{search.id}") for search in shown),
             href=address(before=before) if before else address(),
             filtered=state.value if state else "",
             first_href=address() if before else "",
@@ -252,10 +248,15 @@ class Dashboard:
             front,
             self.tails.read(search.id),
             now=self.now(),
-            acting=self.acting,
+            acting=_may_act(request),
             href=_href(request, search),
             api=_root(request) + self.api,
         )
+
+
+def _may_act(request: Request) -> bool:
+    principal: Principal = getattr(request.state, "principal", LOCAL)
+    return principal.may(Role.EDITOR)
 
 
 def _root(request: Request) -> str:

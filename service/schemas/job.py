@@ -135,16 +135,19 @@ class SupernetSection(Section):
     batch_size: int | None = Field(default=None, ge=2)
     sampler: str | None = None
     random_paths: int | None = Field(default=None, ge=0)
+    smallest_share: float | None = Field(default=None, ge=0, le=1)
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
     warmup: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    distillation: str | None = None
     temperature: float | None = Field(default=None, gt=0)
     max_grad_norm: float | None = Field(default=None, ge=0)
     checkpoint_every: int | None = Field(default=None, ge=1)
     calibration_batches: int | None = Field(default=None, ge=1)
     calibration_batch_size: int | None = Field(default=None, ge=2)
+    scoring_samples: int | None = Field(default=None, ge=1)
 
 
 class CostModelSection(Section):
@@ -178,7 +181,7 @@ class VerifySection(Section):
 class ExportSection(Section):
     """Which verified members become model files."""
 
-    top: int | None = Field(default=None, ge=1, description="How many; left out = every verified member.")
+    top: int | None = Field(default=None, ge=1, description="How many, those best in one objective first; left out = all.")
 
 
 class PoolSection(Section):

@@ -72,6 +72,7 @@ def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
         cost_model=_given(job.cost_model.model_dump()),
         members=job.verify.members,
         audit=job.verify.audit,
+        exported=job.export.top,
         seed=job.seed,
         pool=pool,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "ProblemItem",
     "SampleRequest",
     "Search",
+    "SearchChange",
     "SearchSummary",
     "Space",
     "SpaceSample",
@@ -76,8 +77,10 @@ class SearchSummary(Resource):
     n_trials: int
     n_failed: int
     front_version: int
+    front_size: int = Field(description="Members of the believed front.")
     hypervolume: float | None
     cancel_requested_at: datetime | None
+    cancel_mode: Literal["drain", "kill"] | None
     pause_requested_at: datetime | None
     error: dict[str, Any] | None
     created: datetime
@@ -94,6 +97,13 @@ class Search(SearchSummary):
     seed: int
     reference: dict[str, float] | None = Field(description="Reference point of the hypervolume, by objective label.")
     report: dict[str, Any] | None
+
+
+class SearchChange(BaseModel):
+    """What may be changed of a search."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str = Field(min_length=1, max_length=120)
 
 
 class Metric(Resource):
@@ -135,6 +145,8 @@ class Trial(Resource):
         description="Sum of the relative excesses over the constraints' bounds; 0 = feasible, null = evaluation failed."
     )
     params: int | None
+    macs: int | None
+    error: str | None = Field(description="Why the evaluation failed, where that is known.")
     cost_s: float
     created: datetime
     metrics: list[Metric] = []

@@ -13,8 +13,6 @@ from .tables import api_key, idempotency
 
 __all__ = ["create_key", "expire", "get_key", "keep_response", "list_keys", "replay", "revoke_key"]
 
-KEEP_S = 7 * 24 * 3600.0
-
 
 def replay(conn: Connection, key: IdempotencyKey) -> StoredResponse | None:
     """The answer kept under a key."""
@@ -47,9 +45,9 @@ def keep_response(conn: Connection, key: IdempotencyKey, response: StoredRespons
         raise Conflict(f"use idempotency key {key.key!r} on {key.route} twice", "taken", ("unused",)) from error
 
 
-def expire(conn: Connection) -> int:
-    """Forget old keys."""
-    return conn.execute(delete(idempotency).where(idempotency.c.created < db_now() - KEEP_S)).rowcount
+def expire(conn: Connection, days: float) -> int:
+    """Forget keys older than that."""
+    return conn.execute(delete(idempotency).where(idempotency.c.created < db_now() - 86_400.0 * days)).rowcount
 
 
 def create_key(conn: Connection, *, name: str, role: Role, digest: str, key_id: str | None) -> ApiKeyRecord:

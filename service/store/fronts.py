@@ -6,20 +6,22 @@ front is the same whatever order trials arrive in, and equals the one computed f
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, update
 
 from ...search.pareto import hypervolume, nondominated_mask
 from . import events
 from .database import db_now, moment
 from .faults import NotFound
-from .records import FrontLogEntry, FrontRecord, FrontView, SearchRecord
+from .records import CurvePoint, FrontLogEntry, FrontRecord, FrontView, SearchRecord
 from .tables import OBJECTIVES, front_log, front_member, search
 
-__all__ = ["Candidates", "get", "history", "merge"]
+__all__ = ["Candidates", "FrontCache", "curve", "history", "merge"]
 
 Values = NDArray[np.float64]
 
@@ -87,7 +89,8 @@ def _log(conn: Connection, record: SearchRecord, change: _Change) -> None:
     bump = update(search).where(search.c.id == record.id).values(front_version=search.c.front_version + 1)
     version = conn.execute(bump.returning(search.c.front_version)).scalar_one()
     if change.view is FrontView.BELIEVED:
-        conn.execute(update(search).where(search.c.id == record.id).values(hypervolume=change.hypervolume))
+        values = {"hypervolume": change.hypervolume, "front_size": change.size}
+        conn.execute(update(search).where(search.c.id == record.id).values(values))
     entry = {
         "version": version,
         "view": change.view,
@@ -115,7 +118,42 @@ def _members(
     return numbers, values, [row[1] for row in rows]
 
 
-def get(conn: Connection, search_id: str, view: FrontView) -> FrontRecord:
+class FrontCache:
+    """Keeps the fronts read lately with the version they belong to: an unchanged one costs a single short query.
+
+    Only read transactions fill it, so that nothing uncommitted is ever kept.
+
+    Args:
+        fronts: how many are kept.
+    """
+
+    def __init__(self, fronts: int = 16) -> None:
+        self._limit = fronts
+        self._kept: OrderedDict[tuple[str, FrontView], FrontRecord] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, conn: Connection, search_id: str, view: FrontView) -> FrontRecord:
+        """The front as of this transaction."""
+        version = conn.execute(select(search.c.front_version).where(search.c.id == search_id)).scalar_one_or_none()
+        with self._lock:
+            known = self._kept.get((search_id, view))
+        if known is None or known.version != version:
+            known = _get(conn, search_id, view)
+        with self._lock:
+            self._kept[search_id, view] = known
+            self._kept.move_to_end((search_id, view))
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+        return known
+
+    def forget(self, search_id: str) -> None:
+        """Drop a deleted search."""
+        with self._lock:
+            for view in FrontView:
+                self._kept.pop((search_id, view), None)
+
+
+def _get(conn: Connection, search_id: str, view: FrontView) -> FrontRecord:
     """The front as its table holds it."""
     query = select(search.c.front_version, search.c.hypervolume, search.c.n_objectives).where(search.c.id == search_id)
     head = conn.execute(query).one_or_none()
@@ -126,6 +164,8 @@ def get(conn: Connection, search_id: str, view: FrontView) -> FrontRecord:
         latest = select(front_log.c.hypervolume).where(front_log.c.search_id == search_id, front_log.c.view == view)
         volume = conn.execute(latest.order_by(front_log.c.version.desc()).limit(1)).scalar_one_or_none()
     numbers, values, keys = _members(conn, search_id, view, n_objectives)
+    for column in (numbers, values):
+        column.flags.writeable = False  # shared between callers
     return FrontRecord(
         search_id=search_id,
         view=view,
@@ -154,4 +194,22 @@ def history(conn: Connection, search_id: str, view: FrontView, *, after: int, li
             at=moment(row.at),
         )
         for row in conn.execute(query.order_by(log.version).limit(limit))
+    ]
+
+
+def curve(conn: Connection, search_id: str, view: FrontView, points: int) -> list[CurvePoint]:
+    """Hypervolume over trials, thinned evenly to about `points` entries; the last one is always there."""
+    latest = conn.execute(select(search.c.front_version).where(search.c.id == search_id)).scalar_one_or_none()
+    if latest is None:
+        raise NotFound("search", search_id)
+    log = front_log.c
+    mine = (log.search_id == search_id, log.view == view)
+    last = select(func.max(log.version)).where(*mine).scalar_subquery()
+    step = -(-latest // points) or 1
+    query = select(log.n_trials, log.hypervolume, log.at).where(
+        *mine, or_(log.version % step == 0, log.version == last)
+    )
+    return [
+        CurvePoint(n_trials=row.n_trials, hypervolume=row.hypervolume, at=moment(row.at))
+        for row in conn.execute(query.order_by(log.version))
     ]

@@ -10,7 +10,7 @@ from . import events
 from .database import db_now, moment
 from .faults import Conflict, NotFound
 from .ids import new_id
-from .records import JobKind, JobRecord, JobState, Json
+from .records import CancelMode, JobKind, JobRecord, JobState, Json
 from .tables import job
 
 __all__ = ["cancel", "create", "from_row", "get", "locked", "move", "page", "pause", "resume"]
@@ -28,6 +28,7 @@ def from_row(row: RowMapping) -> JobRecord:
         worker=row["worker"],
         lease_until=moment(row["lease_until"]),
         cancel_requested_at=moment(row["cancel_requested_at"]),
+        cancel_mode=None if row["cancel_mode"] is None else CancelMode(row["cancel_mode"]),
         pause_requested_at=moment(row["pause_requested_at"]),
         error=row["error"],
         created=moment(row["created"]),
@@ -87,7 +88,7 @@ def move(conn: Connection, record: JobRecord, state: JobState, **columns: Any) -
     """
     values: dict[str, Any] = {"state": state, "lease_until": None, "worker": None}
     if state in (JobState.QUEUED, JobState.PAUSED):
-        values |= {"cancel_requested_at": None, "pause_requested_at": None}
+        values |= {"cancel_requested_at": None, "cancel_mode": None, "pause_requested_at": None}
     else:
         values["finished"] = db_now()
     values |= columns
@@ -97,13 +98,17 @@ def move(conn: Connection, record: JobRecord, state: JobState, **columns: Any) -
     return from_row(row)
 
 
-def cancel(conn: Connection, job_id: str) -> JobRecord:
-    """Cancel at once where no worker runs it, else ask."""
+def cancel(conn: Connection, job_id: str, mode: CancelMode) -> JobRecord:
+    """Cancel at once where no worker runs it, else ask; asking again may turn `drain` into `kill`, never back."""
     record = locked(conn, job_id)
     if record.state in (JobState.QUEUED, JobState.PAUSED):
-        return move(conn, record, JobState.CANCELLED, cancel_requested_at=db_now())
+        return move(conn, record, JobState.CANCELLED, cancel_requested_at=db_now(), cancel_mode=mode)
     if record.state is JobState.RUNNING:
-        return _request(conn, record, "cancel_requested_at")
+        if record.cancel_requested_at is None:
+            return _request(conn, record, "cancel", cancel_requested_at=db_now(), cancel_mode=mode)
+        if mode is CancelMode.KILL and record.cancel_mode is not CancelMode.KILL:
+            return _request(conn, record, "kill", cancel_mode=mode)
+        return record
     raise Conflict(f"cancel {record.kind} {job_id}", record.state, (JobState.QUEUED, JobState.PAUSED, JobState.RUNNING))
 
 
@@ -117,7 +122,9 @@ def pause(conn: Connection, job_id: str) -> JobRecord:
     if record.state is JobState.QUEUED:
         return move(conn, record, JobState.PAUSED)
     if record.state is JobState.RUNNING and record.cancel_requested_at is None:
-        return _request(conn, record, "pause_requested_at")
+        if record.pause_requested_at is not None:
+            return record
+        return _request(conn, record, "pause", pause_requested_at=db_now())
     state = "cancelling" if record.state is JobState.RUNNING else record.state
     raise Conflict(f"pause search {job_id}", state, (JobState.QUEUED, JobState.RUNNING))
 
@@ -134,11 +141,9 @@ def resume(conn: Connection, job_id: str) -> JobRecord:
     raise Conflict(f"resume {record.kind} {job_id}", record.state, (JobState.PAUSED,))
 
 
-def _request(conn: Connection, record: JobRecord, column: str) -> JobRecord:
-    if getattr(record, column) is not None:
-        return record
-    statement = update(job).where(job.c.id == record.id).values({column: db_now()}).returning(job)
+def _request(conn: Connection, record: JobRecord, requested: str, **columns: Any) -> JobRecord:
+    """Note on a running job what a user asked, and log it."""
+    statement = update(job).where(job.c.id == record.id).values(columns).returning(job)
     if record.kind == JobKind.SEARCH:
-        requested = column.removesuffix("_requested_at")
         events.append(conn, record.id, "state", {"state": record.state, "epoch": record.epoch, "requested": requested})
     return from_row(conn.execute(statement).mappings().one())

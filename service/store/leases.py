@@ -16,7 +16,7 @@ from ...errors import LeaseLostError, StoreError
 from . import events, jobs
 from .database import db_now
 from .faults import Conflict
-from .records import JobKind, JobRecord, JobState, Json, Lease, Requests
+from .records import CancelMode, JobKind, JobRecord, JobState, Json, Lease, Requests
 from .tables import job
 
 __all__ = ["MAX_ATTEMPTS", "TTL_S", "claim", "close", "fail", "fence", "reclaim_all", "release", "renew", "sweep"]
@@ -92,7 +92,11 @@ def renew(conn: Connection, lease: Lease) -> Requests:
     """Extend the lease and report what users asked."""
     record = fence(conn, lease)
     conn.execute(update(job).where(job.c.id == lease.job_id).values(lease_until=db_now() + lease.ttl_s))
-    return Requests(cancel=record.cancel_requested_at is not None, pause=record.pause_requested_at is not None)
+    return Requests(
+        cancel=record.cancel_requested_at is not None,
+        pause=record.pause_requested_at is not None,
+        kill=record.cancel_mode is CancelMode.KILL,
+    )
 
 
 def close(conn: Connection, lease: Lease, state: JobState) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from ...errors import StoreError
 from ...search.strategy import StrategyState, TrialStatus
-from . import events, fronts, leases, results, searches
+from . import events, fronts, leases, points, results, searches
 from .database import db_now
 from .faults import NotFound
 from .records import (
@@ -25,7 +25,7 @@ from .records import (
     TrialState,
     VerifiedMember,
 )
-from .tables import OBJECTIVES, search, search_checkpoint, trial, trial_metric
+from .tables import OBJECTIVES, job, search, search_checkpoint, trial, trial_metric
 
 __all__ = [
     "checkpoint",
@@ -44,9 +44,15 @@ _STATES = {TrialStatus.FAILED: TrialState.FAILED, TrialStatus.PRUNED: TrialState
 
 
 def record_trials(
-    conn: Connection, lease: Lease, batch: TrialBatch, state: StrategyCheckpoint | None
+    conn: Connection,
+    lease: Lease,
+    batch: TrialBatch,
+    state: StrategyCheckpoint | None,
+    reference: Sequence[float] | None = None,
 ) -> tuple[int, ...]:
     """Insert trials, merge the believed front, count, and keep the checkpoint that has consumed them."""
+    if reference is not None:
+        set_reference(conn, lease, reference)
     record = _fenced_search(conn, lease)
     _check_columns(record, batch)
     first = record.n_trials
@@ -54,6 +60,7 @@ def record_trials(
     if len(batch):
         now = conn.execute(select(db_now())).scalar_one()
         conn.execute(insert(trial), _rows(record, lease, batch, numbers=numbers, now=now))
+        points.keep_block(conn, record.id, first, batch=batch, states=_states(batch))
         _count(conn, record, batch)
     if state is not None:
         _keep_checkpoint(conn, lease, state)
@@ -93,19 +100,22 @@ def _rows(
     size = len(batch)
     genomes = np.ascontiguousarray(batch.genomes, dtype="<i2")
     totals = _finite(batch.violations.sum(axis=1, keepdims=True))
-    params = [None] * size if batch.params is None else batch.params.tolist()
-    choices = [None] * size if batch.choices is None else batch.choices
+    empty = [None] * size
+    params = empty if batch.params is None else batch.params.tolist()
+    macs = empty if batch.macs is None else batch.macs.tolist()
     shared = {"search_id": record.id, "sources": list(batch.sources), "epoch": lease.epoch, "created": now}
     columns = zip(
         numbers.tolist(),
         _states(batch),
         batch.keys,
         genomes,
-        choices,
+        batch.choices or empty,
         batch.fidelity.tolist(),
         _finite(batch.violations),
         totals,
         params,
+        macs,
+        batch.errors or empty,
         batch.cost_s.tolist(),
         _finite(batch.values),
         strict=True,
@@ -121,12 +131,16 @@ def _rows(
             "fidelity": fidelity,
             "violations": violations,
             "violation": total[0],
-            "params": count,
+            "params": n_params,
+            "macs": n_macs,
+            "error": error,
             "cost_s": cost_s,
             **dict(zip(OBJECTIVES, values, strict=False)),
         }
-        for number, state, key, genome, choice, fidelity, violations, total, count, cost_s, values in columns
-    ]
+        for (
+            number, state, key, genome, choice, fidelity, violations, total, n_params, n_macs, error, cost_s, values,
+        ) in columns
+    ]  # fmt: skip
 
 
 def _count(conn: Connection, record: SearchRecord, batch: TrialBatch) -> None:
@@ -217,10 +231,11 @@ def set_reference(conn: Connection, lease: Lease, reference: Sequence[float]) ->
     point = tuple(float(value) for value in reference)
     if record.reference == point:
         return
-    if record.reference is not None or len(point) != len(record.objectives) or record.n_trials:
+    if record.reference is not None or len(point) != len(record.objectives) or record.front_version:
         raise StoreError(
-            f"reference point of search {record.number}: got {point}, it is {record.reference} after {record.n_trials} "
-            f"trials; it has {len(record.objectives)} values and is set once, before the first trial."
+            f"reference point of search {record.number}: got {point}, it is {record.reference} at version "
+            f"{record.front_version} of the front; it has {len(record.objectives)} values and is set once, while the "
+            "front is empty."
         )
     conn.execute(update(search).where(search.c.id == record.id).values(reference=list(point)))
     events.append(conn, record.id, "reference", {"reference": list(point)})
@@ -230,15 +245,26 @@ def set_stage(conn: Connection, lease: Lease, stage: str, *, reused: bool) -> No
     """Enter a stage."""
     leases.fence(conn, lease)
     conn.execute(update(search).where(search.c.id == lease.job_id).values(stage=stage))
+    if reused:
+        _keep_progress(conn, lease, stage, {"done": 1, "total": 1, "message": "reused", "reused": True})
     events.append(conn, lease.job_id, "stage", {"stage": stage, "reused": reused})
 
 
 def set_progress(conn: Connection, lease: Lease, stage: str, progress: Mapping[str, Any]) -> None:
     """Replace one stage's progress."""
-    record = _fenced_search(conn, lease)
-    merged = dict(record.progress) | {stage: dict(progress)}
-    conn.execute(update(search).where(search.c.id == record.id).values(progress=merged))
-    events.append(conn, record.id, "progress", {"stage": stage} | dict(progress))
+    leases.fence(conn, lease)
+    _keep_progress(conn, lease, stage, progress)
+    events.append(conn, lease.job_id, "progress", {"stage": stage} | dict(progress))
+
+
+def _keep_progress(conn: Connection, lease: Lease, stage: str, progress: Mapping[str, Any]) -> None:
+    """Store progress; where it is more than ever before, the workers lost so far were not the job's fault."""
+    kept = searches.get(conn, lease.job_id).progress
+    conn.execute(
+        update(search).where(search.c.id == lease.job_id).values(progress=dict(kept) | {stage: dict(progress)})
+    )
+    if progress["done"] > (kept.get(stage) or {}).get("done", 0):
+        conn.execute(update(job).where(job.c.id == lease.job_id, job.c.attempts > 0).values(attempts=0))
 
 
 def checkpoint(conn: Connection, search_id: str) -> StrategyCheckpoint | None:

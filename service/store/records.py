@@ -25,7 +25,10 @@ __all__ = [
     "ApiKeyRecord",
     "ArtifactLink",
     "ArtifactRecord",
+    "CancelMode",
+    "CurvePoint",
     "DeviceRecord",
+    "EventOverview",
     "EventRecord",
     "FrontLogEntry",
     "FrontRecord",
@@ -44,6 +47,7 @@ __all__ = [
     "Requests",
     "Role",
     "SearchRecord",
+    "StoreCounts",
     "StoredResponse",
     "StoredResultRecord",
     "StrategyCheckpoint",
@@ -81,6 +85,13 @@ class JobKind(StrEnum):
     SEARCH = "search"
     MEASUREMENT = "measurement"
     EXPORT = "export"
+
+
+class CancelMode(StrEnum):
+    """How a running job is cancelled: `drain` finishes the batch in hand, `kill` stops at once and discards it."""
+
+    DRAIN = "drain"
+    KILL = "kill"
 
 
 class TrialState(StrEnum):
@@ -126,6 +137,7 @@ class JobRecord:
     worker: str | None
     lease_until: datetime | None
     cancel_requested_at: datetime | None
+    cancel_mode: CancelMode | None
     pause_requested_at: datetime | None
     error: Json | None
     created: datetime
@@ -148,10 +160,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requests:
-    """What users asked of a running job, as `renew` reports it."""
+    """What users asked of a running job, as `renew` reports it; `kill` is a cancellation that does not wait."""
 
     cancel: bool
     pause: bool
+    kill: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +206,7 @@ class SearchRecord:
         number: 1, 2, 3… within this store.
         progress: per stage, ``{"train": {"done": 3.0, "total": 10.0, "message": "..."}, ...}``.
         front_version: grows with every change of either front view; the fronts' ETag.
+        front_size: members of the believed front.
         hypervolume: of the believed front, None without a reference point or front.
         report: what `verify` found, or None so far.
     """
@@ -211,6 +225,7 @@ class SearchRecord:
     n_trials: int
     n_failed: int
     front_version: int
+    front_size: int
     hypervolume: float | None
     reference: tuple[float, ...] | None
     report: Json | None
@@ -218,6 +233,7 @@ class SearchRecord:
     attempts: int
     worker: str | None
     cancel_requested_at: datetime | None
+    cancel_mode: CancelMode | None
     pause_requested_at: datetime | None
     error: Json | None
     created: datetime
@@ -238,7 +254,8 @@ class TrialBatch:
         cost_s: [B] float64.
         status: [B] int8 of `TrialStatus`.
         sources: one per objective, ``measured:…`` or ``predicted:…``.
-        params: [B] int64, or None where not counted.
+        params, macs: [B] int64, or None where not counted.
+        errors: B causes of failure, None for a row without one; or None where no cause is known.
         choices: B decoded architectures (gene name → choice), or None.
     """
 
@@ -251,7 +268,9 @@ class TrialBatch:
     status: NDArray[np.int8]
     sources: tuple[str, ...]
     params: NDArray[np.int64] | None = None
+    macs: NDArray[np.int64] | None = None
     choices: tuple[Json, ...] | None = None
+    errors: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.genomes)
@@ -263,7 +282,9 @@ class TrialBatch:
             "cost_s": self.cost_s,
             "status": self.status,
             "params": self.params,
+            "macs": self.macs,
             "choices": self.choices,
+            "errors": self.errors,
         }
         if wrong := {
             name: len(column) for name, column in columns.items() if column is not None and len(column) != rows
@@ -333,8 +354,10 @@ class TrialRecord:
     violations: tuple[float | None, ...]
     violation: float | None
     params: int | None
+    macs: int | None
     cost_s: float
     sources: tuple[str, ...]
+    error: str | None
     epoch: int
     created: datetime
     metrics: tuple[MetricRecord, ...] = ()
@@ -398,6 +421,15 @@ class FrontLogEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """The hypervolume after that many trials."""
+
+    n_trials: int
+    hypervolume: float | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
     """All trials of a search as columns, in order of number; read-only arrays, shared between callers.
 
@@ -406,6 +438,7 @@ class Points:
         values: [N, M] float64, minimised; NaN where missing.
         violation: [N] float64, sum of relative excesses; NaN where the evaluation failed.
         fidelity: [N] float64.
+        params, macs: [N] float64; NaN where not counted.
         feasible: [N] bool.
     """
 
@@ -413,6 +446,8 @@ class Points:
     values: NDArray[np.float64]
     violation: NDArray[np.float64]
     fidelity: NDArray[np.float64]
+    params: NDArray[np.float64]
+    macs: NDArray[np.float64]
     feasible: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -476,6 +511,32 @@ class EventRecord:
     kind: str
     data: Json
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventOverview:
+    """A log in brief, however long it is.
+
+    Attributes:
+        last_id: id of its last event, 0 without one.
+        recent: the last events but those of progress, in order.
+        stages: every event of kind ``stage``, in order.
+        failures: by reason, how many evaluations failed.
+    """
+
+    last_id: int
+    recent: tuple[EventRecord, ...]
+    stages: tuple[EventRecord, ...]
+    failures: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreCounts:
+    """What metrics tell: searches by state, trials of all searches, and jobs that wait for a worker."""
+
+    searches: Mapping[JobState, int]
+    trials: int
+    queued: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

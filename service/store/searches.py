@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
 from sqlalchemy import delete as delete_rows
 
 from . import events, jobs
 from .database import moment
 from .faults import Conflict, NotFound
-from .records import TERMINAL, JobKind, JobState, NewSearch, SearchRecord
+from .records import TERMINAL, CancelMode, JobKind, JobState, NewSearch, SearchRecord, StoreCounts
 from .tables import counter, job, search
 
-__all__ = ["create", "delete", "find_number", "get", "page", "rename"]
+__all__ = ["counts", "create", "delete", "find_number", "get", "page", "rename"]
 
 _JOB_COLUMNS = (
     job.c.state,
@@ -19,6 +19,7 @@ _JOB_COLUMNS = (
     job.c.attempts,
     job.c.worker,
     job.c.cancel_requested_at,
+    job.c.cancel_mode,
     job.c.pause_requested_at,
     job.c.error,
     job.c.created,
@@ -47,6 +48,7 @@ def _from_row(row: RowMapping) -> SearchRecord:
         n_trials=row["n_trials"],
         n_failed=row["n_failed"],
         front_version=row["front_version"],
+        front_size=row["front_size"],
         hypervolume=row["hypervolume"],
         reference=None if row["reference"] is None else tuple(row["reference"]),
         report=row["report"],
@@ -54,6 +56,7 @@ def _from_row(row: RowMapping) -> SearchRecord:
         attempts=row["attempts"],
         worker=row["worker"],
         cancel_requested_at=moment(row["cancel_requested_at"]),
+        cancel_mode=None if row["cancel_mode"] is None else CancelMode(row["cancel_mode"]),
         pause_requested_at=moment(row["pause_requested_at"]),
         error=row["error"],
         created=moment(row["created"]),
@@ -82,6 +85,7 @@ def create(conn: Connection, new: NewSearch) -> SearchRecord:
             n_trials=0,
             n_failed=0,
             front_version=0,
+            front_size=0,
             reference=None if new.reference is None else list(new.reference),
         )
     )
@@ -121,11 +125,26 @@ def page(
     return [_from_row(row) for row in conn.execute(query).mappings()]
 
 
-def rename(conn: Connection, search_id: str, name: str) -> SearchRecord:
-    """Change the name only."""
+def rename(conn: Connection, search_id: str, name: str, expected: str | None) -> SearchRecord:
+    """Change the name only; with `expected`, only if it is still that."""
     jobs.locked(conn, get(conn, search_id).id)
-    conn.execute(update(search).where(search.c.id == get(conn, search_id).id).values(name=name))
+    record = get(conn, search_id)
+    if expected is not None and record.name != expected:
+        raise Conflict(f"rename search {search_id}, its name is", record.name, (expected,))
+    conn.execute(update(search).where(search.c.id == record.id).values(name=name))
     return get(conn, search_id)
+
+
+def counts(conn: Connection) -> StoreCounts:
+    """Searches by state, trials in all, and queued jobs of any kind: two queries over the small tables."""
+    query = select(job.c.state, func.count(), func.sum(search.c.n_trials)).join(search, search.c.id == job.c.id)
+    rows = conn.execute(query.group_by(job.c.state)).all()
+    queued = conn.execute(select(func.count()).select_from(job).where(job.c.state == JobState.QUEUED)).scalar_one()
+    return StoreCounts(
+        searches={JobState(state): count for state, count, _ in rows},
+        trials=int(sum(trials for _, _, trials in rows)),
+        queued=queued,
+    )
 
 
 def delete(conn: Connection, search_id: str) -> None:

@@ -20,7 +20,10 @@ from .records import (
     ApiKeyRecord,
     ArtifactLink,
     ArtifactRecord,
+    CancelMode,
+    CurvePoint,
     DeviceRecord,
+    EventOverview,
     EventRecord,
     FrontLogEntry,
     FrontRecord,
@@ -37,6 +40,7 @@ from .records import (
     Requests,
     Role,
     SearchRecord,
+    StoreCounts,
     StoredResponse,
     StoredResultRecord,
     StrategyCheckpoint,
@@ -65,6 +69,7 @@ class Store:
         self.database = Database(url)
         self.files = ArtifactFiles(artifacts, quota_bytes)
         self._points = PointsCache()
+        self._fronts = fronts.FrontCache()
 
     @classmethod
     def open(cls, url: str, artifacts: Path, *, quota_bytes: int | None = None) -> Store:
@@ -127,11 +132,17 @@ class Store:
         with self.database.write() as conn:
             searches.delete(conn, search_id)
         self._points.forget(search_id)
+        self._fronts.forget(search_id)
 
-    def rename_search(self, search_id: str, name: str) -> SearchRecord:
-        """Give a search another name."""
+    def rename_search(self, search_id: str, name: str, *, expected: str | None = None) -> SearchRecord:
+        """Give a search another name; with `expected`, Conflict unless that is its name now."""
         with self.database.write() as conn:
-            return searches.rename(conn, search_id, name)
+            return searches.rename(conn, search_id, name, expected)
+
+    def counts(self) -> StoreCounts:
+        """Searches by state, trials and queued jobs, for metrics."""
+        with self.database.read() as conn:
+            return searches.counts(conn)
 
     # Jobs: what users ask
 
@@ -162,10 +173,13 @@ class Store:
         with self.database.read() as conn:
             return jobs.page(conn, limit=limit, before=before, state=state, kind=kind)
 
-    def cancel(self, job_id: str) -> JobRecord:
-        """Cancel a queued or paused job at once; ask the worker of a running one to stop (`cancel_requested_at`)."""
+    def cancel(self, job_id: str, mode: CancelMode = CancelMode.DRAIN) -> JobRecord:
+        """Cancel a queued or paused job at once; ask the worker of a running one to stop (`cancel_requested_at`).
+
+        With `kill` the worker does not finish the batch in hand; asking again may turn `drain` into `kill`.
+        """
         with self.database.write() as conn:
-            return jobs.cancel(conn, job_id)
+            return jobs.cancel(conn, job_id, mode)
 
     def pause(self, job_id: str) -> JobRecord:
         """Pause a queued search at once; ask the worker of a running one (`pause_requested_at`)."""
@@ -220,14 +234,20 @@ class Store:
     # What a worker records
 
     def record_trials(
-        self, lease: Lease, batch: TrialBatch, checkpoint: StrategyCheckpoint | None = None
+        self,
+        lease: Lease,
+        batch: TrialBatch,
+        checkpoint: StrategyCheckpoint | None = None,
+        *,
+        reference: Sequence[float] | None = None,
     ) -> tuple[int, ...]:
         """Store trials, merge the believed front, and keep the checkpoint that has consumed them: all or nothing.
 
-        Returns the trial numbers, consecutive in the order of the batch.
+        With `reference` the hypervolume's reference point is fixed first, as by `set_reference`. Returns the trial
+        numbers, consecutive in the order of the batch.
         """
         with self.database.write() as conn:
-            return recording.record_trials(conn, lease, batch, checkpoint)
+            return recording.record_trials(conn, lease, batch, checkpoint, reference)
 
     def record_verification(self, lease: Lease, members: Sequence[VerifiedMember]) -> None:
         """Store front members' measured values and artifacts, merge the verified front; repeating changes nothing."""
@@ -300,9 +320,9 @@ class Store:
             return self._points.read(conn, searches.get(conn, search_id))
 
     def front(self, search_id: str, view: FrontView = FrontView.BELIEVED) -> FrontRecord:
-        """The front as kept in its table."""
+        """The front as kept in its table; cached until its version changes, with read-only arrays."""
         with self.database.read() as conn:
-            return fronts.get(conn, search_id, view)
+            return self._fronts.read(conn, search_id, view)
 
     def front_trials(self, search_id: str, view: FrontView = FrontView.BELIEVED) -> list[TrialRecord]:
         """The front's trials with metrics and artifacts, by number, in a fixed number of queries."""
@@ -316,7 +336,19 @@ class Store:
         with self.database.read() as conn:
             return fronts.history(conn, search_id, view, after=after, limit=limit)
 
+    def front_curve(
+        self, search_id: str, view: FrontView = FrontView.BELIEVED, *, points: int = 1000
+    ) -> list[CurvePoint]:
+        """Hypervolume over trials from begin to end in about `points` entries, to be drawn."""
+        with self.database.read() as conn:
+            return fronts.curve(conn, search_id, view, points)
+
     # Events
+
+    def event_overview(self, search_id: str) -> EventOverview:
+        """A search's log in brief: its last events, its stages, and failures by cause."""
+        with self.database.read() as conn:
+            return events.overview(conn, search_id)
 
     def events_after(self, search_id: str, after: int = 0, limit: int = 500) -> list[EventRecord]:
         """A search's events with an id above `after`, in order."""
@@ -408,10 +440,10 @@ class Store:
         with self.database.read() as conn:
             return access.replay(conn, key)
 
-    def expire_idempotency(self) -> int:
-        """Forget keys older than seven days; how many."""
+    def expire_idempotency(self, days: float = 7.0) -> int:
+        """Forget keys older than that; how many."""
         with self.database.write() as conn:
-            return access.expire(conn)
+            return access.expire(conn, days)
 
     def create_api_key(self, *, name: str, role: Role, digest: str, key_id: str | None = None) -> ApiKeyRecord:
         """Keep a key's digest; the secret is the caller's to show once."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
 from ...search.strategy import TrialStatus
 from . import results, searches
 from .database import moment
 from .faults import NotFound
-from .records import FrontView, MetricRecord, SearchRecord, TrialBatch, TrialRecord, TrialState
+from .records import ArtifactLink, FrontView, MetricRecord, SearchRecord, TrialBatch, TrialRecord, TrialState
 from .tables import OBJECTIVES, front_member, search, trial, trial_metric
 
 __all__ = ["batch", "get", "of_front", "page"]
@@ -33,8 +34,10 @@ def _from_row(row: RowMapping) -> TrialRecord:
         violations=tuple(row["violations"]),
         violation=row["violation"],
         params=row["params"],
+        macs=row["macs"],
         cost_s=row["cost_s"],
         sources=tuple(row["sources"]),
+        error=row["error"],
         epoch=row["epoch"],
         created=moment(row["created"]),
     )
@@ -89,7 +92,6 @@ def batch(conn: Connection, record: SearchRecord) -> TrialBatch | None:
     if not rows:
         return None
     shape = (len(rows), -1)
-    counted = all(row.params is not None for row in rows)
     decoded = all(row.choices is not None for row in rows)
     return TrialBatch(
         genomes=np.array([row.genome for row in rows], dtype=np.int16).reshape(shape),
@@ -102,9 +104,17 @@ def batch(conn: Connection, record: SearchRecord) -> TrialBatch | None:
         cost_s=np.array([row.cost_s for row in rows]),
         status=np.array([_STATUS.get(row.state, TrialStatus.OK) for row in rows], dtype=np.int8),
         sources=rows[0].sources,
-        params=np.array([row.params for row in rows], dtype=np.int64) if counted else None,
+        params=_counts([row.params for row in rows]),
+        macs=_counts([row.macs for row in rows]),
         choices=tuple(row.choices or {} for row in rows) if decoded else None,
+        errors=tuple(row.error for row in rows) if any(row.error for row in rows) else None,
     )
+
+
+def _counts(column: Sequence[int | None]) -> NDArray[np.int64] | None:
+    """A column of counts, or None unless every row has one."""
+    known = [value for value in column if value is not None]
+    return np.array(known, dtype=np.int64) if len(known) == len(column) else None
 
 
 def _complete(conn: Connection, search_id: str, found: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -120,12 +130,14 @@ def _complete(conn: Connection, search_id: str, found: Sequence[TrialRecord]) ->
             quantity=row.quantity, device=row.device or None, value=row.value, spread=row.spread, source=row.source
         )
         metrics.setdefault(row.number, []).append(metric)
-    links = results.links(conn, search_id)
+    links: dict[int | None, list[ArtifactLink]] = {}
+    for link in results.links(conn, search_id):
+        links.setdefault(link.trial_number, []).append(link)
     return [
         replace(
             record,
             metrics=tuple(metrics.get(record.number, ())),
-            artifacts=tuple(link for link in links if link.trial_number == record.number),
+            artifacts=tuple(links.get(record.number, ())),
         )
         for record in found
     ]

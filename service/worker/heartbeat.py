@@ -9,13 +9,16 @@ from typing import Final
 
 import structlog
 
-from ...errors import LeaseLostError
-from ..store.faults import StoreUnavailable
+from ...errors import LeaseLostError, StoreError
+from ...search.pipeline.contracts import Interrupted
 from ..store.records import Lease
 from ..store.store import Store
+from .interrupt import Interruptible
 
 __all__ = ["Heartbeat", "StopReason"]
 
+LOOK_S: Final = 1.0
+"""A lease is renewed at least this often, whatever its time: the answer also says what users have asked for."""
 FENCE: Final = 0.8
 """Share of the lease's time after which a worker that could not renew stops, before anyone else may claim."""
 
@@ -36,16 +39,21 @@ class Heartbeat:
 
     Args:
         store: where the lease is.
-        lease: to renew every third of its time.
+        lease: to renew every third of its time, or sooner.
         shutdown: set when the process wants to end.
+
+    Attributes:
+        killable: the block that a cancellation with mode `kill` ends at once, by Interrupted.
     """
 
     def __init__(self, store: Store, lease: Lease, shutdown: threading.Event) -> None:
         self._store = store
         self._lease = lease
         self._shutdown = shutdown
+        self.killable = Interruptible(Interrupted(StopReason.CANCEL))
         self._done = threading.Event()
-        self._reason: str | None = None
+        self._lost = False
+        self._asked: str | None = None
         self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"heartbeat-{lease.job_id[:8]}", daemon=True)
 
@@ -61,28 +69,26 @@ class Heartbeat:
 
     def reason(self) -> str | None:
         """Why to stop, or None; cheap enough to ask in every training step."""
-        if self._reason is None:
-            if self._shutdown.is_set():
-                return StopReason.SHUTDOWN
-            if time.monotonic() - self._renewed > FENCE * self._lease.ttl_s:
-                self._reason = StopReason.LOST
-        return self._reason
+        if self._lost or time.monotonic() - self._renewed > FENCE * self._lease.ttl_s:
+            self._lost = True  # for good: another worker may own the job by now
+            return StopReason.LOST
+        return self._asked or (StopReason.SHUTDOWN if self._shutdown.is_set() else None)
 
     def _run(self) -> None:
         log = structlog.get_logger().bind(job=self._lease.job_id, epoch=self._lease.epoch)
-        while not self._done.wait(self._lease.ttl_s / 3 if self._lease.ttl_s < 6 else 2.0):
+        while not self._done.wait(min(self._lease.ttl_s / 3, LOOK_S)):
             asked = time.monotonic()
             try:
                 requests = self._store.renew(self._lease)
             except LeaseLostError:
                 log.warning("lease lost")
-                self._reason = StopReason.LOST
+                self._lost = True
                 return
-            except StoreUnavailable as error:
-                log.warning("store unavailable", error=str(error))
+            except StoreError as error:
+                log.warning("lease not renewed", error=str(error))
                 continue  # the fence decides how long that may go on
             self._renewed = asked
-            if requests.cancel:
-                self._reason = StopReason.CANCEL
-            elif requests.pause:
-                self._reason = StopReason.PAUSE
+            # Asked anew every time: a pause that nobody has honoured yet may be withdrawn.
+            self._asked = StopReason.CANCEL if requests.cancel else StopReason.PAUSE if requests.pause else None
+            if requests.kill:
+                self.killable.stop()

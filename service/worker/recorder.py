@@ -43,6 +43,7 @@ class DatabaseRecorder:
         self._stage = Stage.PREPARE
         self._last_progress = 0.0
         self._spent = (0.0, 0.0)
+        self._reference: list[float] | None = None
         self._artifacts: dict[tuple[int, str], str] = {}
 
     def stage(self, stage: Stage, *, reused: bool = False) -> None:
@@ -91,8 +92,8 @@ class DatabaseRecorder:
         self._spent = (seconds, watt_hours)
 
     def reference(self, reference: NDArray[np.float64]) -> None:
-        """Fix the reference point."""
-        self._store.set_reference(self._lease, reference.tolist())
+        """Remember the reference point; it is fixed in the transaction that stores the next results."""
+        self._reference = reference.tolist()
 
     def results(self, results: Results, state: StrategyState) -> None:
         """Store trials, front and checkpoint in one transaction."""
@@ -107,11 +108,14 @@ class DatabaseRecorder:
             status=results.status,
             sources=results.sources,
             params=space.params(results.genomes),
+            macs=space.macs(results.genomes),
             choices=tuple(dict(space.decode(row).choices) for row in results.genomes),
+            errors=results.errors,
         )
         seconds, watt_hours = self._spent
         checkpoint = StrategyCheckpoint(state=state, seconds=seconds, watt_hours=watt_hours)
-        self._store.record_trials(self._lease, batch, checkpoint)
+        self._store.record_trials(self._lease, batch, checkpoint, reference=self._reference)
+        self._reference = None
 
     def verified(self, members: Sequence[VerifiedMember]) -> None:
         """Store verified values, and exported files as artifacts of their trials."""

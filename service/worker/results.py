@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mimetypes
 import os
 import shutil
@@ -11,10 +12,13 @@ from typing import Final
 
 from ...errors import StoreError
 from ...search.pipeline.contracts import StoredResult
-from ..store.records import Lease, StoredResultRecord
+from ..store.faults import NotFound
+from ..store.records import TERMINAL, Lease, StoredResultRecord
 from ..store.store import Store
 
-__all__ = ["DatabaseResultStore", "media_type"]
+__all__ = ["DatabaseResultStore", "media_type", "tidy"]
+
+WORK: Final = "work"
 
 MEDIA_TYPES: Final = {
     ".json": "application/json",
@@ -30,20 +34,30 @@ def media_type(name: str) -> str:
     return MEDIA_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
+def tidy(store: Store, runs: Path) -> None:
+    """Remove the work folders of searches that have ended; what others may still need stays."""
+    for folder in sorted((runs / WORK).glob("*")):
+        with contextlib.suppress(NotFound):  # of another store
+            if store.job(folder.name).state in TERMINAL:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 class DatabaseResultStore:
     """Keeps stage outputs in the store; a worker reads them as a folder of files.
 
     Args:
         store: database and artifact folder.
         lease: fences what is written.
-        runs: where folders are laid out (`cache`) and unfinished work lies (`scratch`).
+        runs: holds ``work/<search>``, with stored folders laid out (`stored`) and unfinished work (`scratch`). Every
+            search has its own, so that two that train the same supernet on one machine do not share checkpoints.
     """
 
     def __init__(self, store: Store, lease: Lease, runs: Path) -> None:
         self._store = store
         self._lease = lease
-        self._cache = runs / "cache"
-        self._scratch = runs / "scratch"
+        self._runs = runs
+        self._cache = runs / WORK / lease.job_id / "stored"
+        self._scratch = runs / WORK / lease.job_id / "scratch"
 
     def find(self, kind: str, identity: str) -> StoredResult | None:
         """The stored result with its files in a folder, or None."""
@@ -57,7 +71,7 @@ class DatabaseResultStore:
                 path, name=path.name, media_type=media_type(path.name)
             ).id
             for path in sorted(directory.rglob("*"))
-            if path.is_file()
+            if path.is_file() and not path.name.startswith(".")  # hidden: what a killed process was writing
         }
         record = self._store.put_stored(kind, identity, summary=dict(summary), files=files, lease=self._lease)
         stored = self._lay_out(record)
@@ -71,7 +85,7 @@ class DatabaseResultStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"runs_dir {self._scratch.parent}: {error.strerror}; it must be a folder that can be written. "
+                f"runs_dir {self._runs}: {error.strerror}; it must be a folder that can be written. "
                 "Set ARCHSMITH_RUNS_DIR."
             ) from error
         return folder
@@ -79,14 +93,12 @@ class DatabaseResultStore:
     def _lay_out(self, record: StoredResultRecord) -> StoredResult:
         folder = self._cache / record.kind / record.identity
         if not folder.is_dir():
-            fresh = folder.with_name(f"{record.identity}.{os.getpid()}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
+            for leftover in folder.parent.glob(f"{record.identity}.new*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            fresh = folder.with_name(f"{record.identity}.new{os.getpid()}")
             fresh.mkdir(parents=True)
             for name, artifact in record.files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self._store.artifact_path(artifact), fresh / name)
-            try:
-                fresh.rename(folder)
-            except OSError:  # another worker of this machine was faster
-                shutil.rmtree(fresh, ignore_errors=True)
+            fresh.rename(folder)
         return StoredResult(directory=folder, summary=record.summary)

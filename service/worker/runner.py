@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -21,15 +23,12 @@ from ..store.records import JobKind, JobState, Lease
 from ..store.store import Store
 from .heartbeat import Heartbeat, StopReason
 from .recorder import DatabaseRecorder
-from .results import DatabaseResultStore
+from .results import DatabaseResultStore, tidy
 
 __all__ = ["Worker", "worker_name"]
 
-SETTLED = {
-    StopReason.CANCEL: JobState.CANCELLED,
-    StopReason.PAUSE: JobState.PAUSED,
-    StopReason.SHUTDOWN: JobState.QUEUED,
-}
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+"""The world's doing, not the job's: it goes on once there is room again."""
 
 
 def worker_name() -> str:
@@ -99,13 +98,15 @@ class Worker:
                 outcome = self._run(lease, heartbeat)
             self._settle(lease, outcome)
             log.info("job ended", outcome=outcome or "succeeded")
+            tidy(self.store, self.settings.runs_dir)
         except LeaseLostError as error:
             log.warning("job taken over by another worker", error=str(error))
 
     def _run(self, lease: Lease, heartbeat: Heartbeat) -> str | None:
         """Run the pipeline; None when it is done, the reason when it was interrupted."""
         try:
-            self._search(lease, heartbeat)
+            with heartbeat.killable:
+                self._search(lease, heartbeat)
         except Interrupted as stop:
             return stop.reason
         except StoreError:
@@ -114,6 +115,11 @@ class Worker:
             self.store.fail(lease, {"reason": type(error).__name__, "message": str(error)})
             return "failed"
         except Exception as error:
+            if trouble := _unwritable(error):
+                raise StoreError(
+                    f"runs_dir {self.settings.runs_dir}: {trouble}. Free space or make the folder writable; the search "
+                    "then goes on from its last checkpoint."
+                ) from error
             # A defect of ours or of a library: kept with its type, and logged with its traceback for us.
             self._log.exception("job crashed", job=lease.job_id)
             self.store.fail(lease, {"reason": "internal", "message": f"{type(error).__name__}: {error}"})
@@ -124,18 +130,28 @@ class Worker:
         settings = self.settings
         record = self.store.search(lease.job_id)
         job = JobSpec.model_validate(record.config)
-        pool = PoolSpec(kind=settings.pool, workers=settings.workers, address=settings.ray_address)
-        if job.pool is not None:
-            pool = PoolSpec(kind=job.pool.kind, workers=job.pool.workers, address=settings.ray_address)
-        plan = plan_of(job, pool)
+        kind, workers = (job.pool.kind, job.pool.workers) if job.pool else (settings.pool, settings.workers)
+        address = settings.ray_address if kind == "ray" else None
+        plan = plan_of(job, PoolSpec(kind=kind, workers=workers, address=address))
         space = spaces.get(plan.space.name, plan.space.preset, **plan.space.options)
         recorder = DatabaseRecorder(self.store, lease, space, heartbeat)
         run_pipeline(plan, recorder, DatabaseResultStore(self.store, lease, Path(settings.runs_dir)))
 
     def _settle(self, lease: Lease, outcome: str | None) -> None:
+        """Say how it ended; a request that still stands decides between cancelled, paused and queued again."""
         if outcome is None:
             self.store.finish(lease)
         elif outcome == StopReason.SHUTDOWN:
             self.store.release(lease, self._interrupted_state)
-        elif outcome in SETTLED:
-            self.store.release(lease, SETTLED[outcome])
+        elif outcome in (StopReason.CANCEL, StopReason.PAUSE):
+            self.store.release(lease, JobState.QUEUED)
+
+
+def _unwritable(error: BaseException) -> str | None:
+    """Why a file could not be written, in words; None where something else went wrong."""
+    if isinstance(error, OSError):
+        number, place = error.errno, f": {error.filename}" if error.filename else ""
+    else:  # safetensors reports the system's error in its text only
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number, place = int(found[1]) if found else None, ""
+    return os.strerror(number) + place if number in UNWRITABLE else None

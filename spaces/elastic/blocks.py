@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from ..layers.activation import make_activation
@@ -11,7 +13,7 @@ from ..layers.head import HeadSpec
 from ..layers.inverted_bottleneck import InvertedBottleneckSpec
 from ..layers.mobile_attention import MobileAttentionSpec, attend
 from ..layers.pool import GlobalAvgPool
-from .layers import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear
+from .layers import ElasticBatchNorm2d, ElasticConv2d, ElasticLinear, TransformedConv2d
 
 __all__ = [
     "ElasticConvNorm",
@@ -23,11 +25,12 @@ __all__ = [
 
 
 class ElasticConvNorm(nn.Module):
-    """`ConvNorm` with shared weights; `largest` bounds every choice."""
+    """`ConvNorm` with shared weights; `largest` bounds every choice, `transformed` has the sides of learned kernels."""
 
-    def __init__(self, largest: ConvNormSpec) -> None:
+    def __init__(self, largest: ConvNormSpec, *, transformed: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.conv = ElasticConv2d(
+        build = partial(TransformedConv2d, sides=transformed) if len(transformed) > 1 else ElasticConv2d
+        self.conv = build(
             largest.in_channels,
             largest.out_channels,
             largest.kernel,
@@ -47,9 +50,7 @@ class ElasticConvNorm(nn.Module):
 class ElasticSqueezeExcite(nn.Module):
     """`SqueezeExcite` with shared weights."""
 
-    def __init__(
-        self, channels: int, squeezed: int, *, activation: str = "relu", gate: str = "hard_sigmoid"
-    ) -> None:
+    def __init__(self, channels: int, squeezed: int, *, activation: str = "relu", gate: str = "hard_sigmoid") -> None:
         super().__init__()
         self.pool = GlobalAvgPool(keep_dims=True)
         self.reduce = ElasticConv2d(channels, squeezed, 1)
@@ -64,13 +65,18 @@ class ElasticSqueezeExcite(nn.Module):
 
 
 class ElasticInvertedBottleneck(nn.Module):
-    """`InvertedBottleneck` with shared weights; `largest` has every part and holds the largest value of every size."""
+    """`InvertedBottleneck` with shared weights; `largest` has every part and holds the largest value of every size.
 
-    def __init__(self, largest: InvertedBottleneckSpec) -> None:
+    Args:
+        largest: bounds every choice.
+        transformed: sides of the depthwise windows, where smaller ones are learned maps of larger ones.
+    """
+
+    def __init__(self, largest: InvertedBottleneckSpec, *, transformed: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.start = ElasticConvNorm(largest.start) if largest.start else None
         self.expand = ElasticConvNorm(largest.expand) if largest.expand else None
-        self.depthwise = ElasticConvNorm(largest.depthwise) if largest.depthwise else None
+        self.depthwise = ElasticConvNorm(largest.depthwise, transformed=transformed) if largest.depthwise else None
         self.squeeze = (
             ElasticSqueezeExcite(
                 largest.hidden, largest.squeezed, activation=largest.squeeze_activation, gate=largest.gate

@@ -3,21 +3,23 @@
 A smaller layer takes the first output channels, the first input channels and the centre of the kernel. `shared_slice`
 is the only place that says so: the forward passes and `Supernet.extract` both use it.
 
-Source: Cai et al., Once-for-All, ICLR 2020, https://arxiv.org/abs/1908.09791 (without its kernel transform: a smaller
-kernel is the centre crop itself); Yu and Huang, Universally Slimmable Networks, ICCV 2019, https://arxiv.org/abs/1903.05134
-(batch-norm statistics are re-estimated for each choice).
+Source: Cai et al., Once-for-All, ICLR 2020, https://arxiv.org/abs/1908.09791 (a smaller kernel is the centre crop
+itself, or with `TransformedConv2d` a learned map of it); Yu and Huang, Universally Slimmable Networks, ICCV 2019,
+https://arxiv.org/abs/1903.05134 (batch-norm statistics are re-estimated for each choice).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own idiom
 from torch import Tensor, nn
 
 from ...errors import SpaceError
 
-__all__ = ["ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "shared_slice"]
+__all__ = ["ElasticBatchNorm2d", "ElasticConv2d", "ElasticLinear", "KernelMaps", "TransformedConv2d", "shared_slice"]
 
 
 def shared_slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
@@ -41,7 +43,7 @@ def shared_slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 class ElasticConv2d(nn.Conv2d):
-    """A convolution whose output channels, kernel, stride and groups are chosen per call; input channels follow the input.
+    """A convolution whose output channels, kernel, stride and groups are chosen per call; it reads all it is given.
 
     A depthwise one (groups equal to its channels) stays depthwise at every width unless other groups are asked for.
     """
@@ -59,6 +61,62 @@ class ElasticConv2d(nn.Conv2d):
     def chosen_weight(self, shape: Sequence[int]) -> Tensor:
         """The weight that a choice with this weight shape runs on."""
         return shared_slice(self.weight, shape)
+
+
+class KernelMaps(nn.Module):
+    """One matrix [k * k, k * k] for every kernel side k but the largest; they start as the identity.
+
+    Args:
+        sides: of the kernels that are mapped to, ascending.
+    """
+
+    def __init__(self, sides: Sequence[int]) -> None:
+        super().__init__()
+        for side in sides:
+            self.register_parameter(f"to_{side}", nn.Parameter(torch.eye(side * side)))
+
+    @torch.no_grad()
+    def fill(self, generator: torch.Generator) -> None:
+        """Set every matrix to the identity; nothing is drawn."""
+        for matrix in self.parameters():
+            matrix.zero_().fill_diagonal_(1.0)
+
+    def map(self, weight: Tensor, side: int) -> Tensor:
+        """[out, in, k, k] -> [out, in, side, side]: the centre of each filter, times the matrix of that side."""
+        centre = shared_slice(weight, (*weight.shape[:2], side, side))
+        return F.linear(centre.flatten(2), self.get_parameter(f"to_{side}")).view_as(centre)
+
+
+class TransformedConv2d(ElasticConv2d):
+    """An elastic convolution whose smaller kernels are learned linear maps of the next larger ones.
+
+    The maps are shared by all channels, and applied one after the other: 7 to 5, then 5 to 3.
+
+    Source: Cai et al., Once-for-All, ICLR 2020, https://arxiv.org/abs/1908.09791 (section 3.3, elastic kernel size).
+
+    Args:
+        in_channels: of the largest choice.
+        out_channels: of the largest choice.
+        kernel_size: the largest of `sides`.
+        sides: of all kernels that may be chosen, ascending.
+        **options: as for a convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, sides: Sequence[int], **options: Any
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, **options)
+        self.sides = tuple(sides[:-1])
+        self.maps = KernelMaps(self.sides)
+
+    def chosen_weight(self, shape: Sequence[int]) -> Tensor:
+        """The weight that a choice with this weight shape runs on."""
+        weight = shared_slice(self.weight, (*shape[:2], *self.weight.shape[2:]))
+        for side in reversed(self.sides):
+            if side < shape[-1]:
+                break
+            weight = self.maps.map(weight, side)
+        return shared_slice(weight, shape)
 
 
 class ElasticLinear(nn.Linear):

@@ -139,7 +139,10 @@ def attention_ops(name: str, x: Tensor, spec: AttentionSpec, memory: Tensor | No
     if grouped := spec.queries_per_kv > 1:
         # One key/value head broadcasts over its group of query heads.
         q = then("q_groups", "reshape", q, shape=(spec.kv_heads, spec.queries_per_kv, *q.shape[1:]))
-        k, v = (then(f"{part}_groups", "reshape", y, shape=(spec.kv_heads, 1, *y.shape[1:])) for part, y in zip("kv", (k, v), strict=True))
+        k, v = (
+            then(f"{part}_groups", "reshape", y, shape=(spec.kv_heads, 1, *y.shape[1:]))
+            for part, y in zip("kv", (k, v), strict=True)
+        )
     scores = then("scores", "matmul", q, k, transpose_b=True, scale=spec.head_dim**-0.5)
     y = then("mixed", "matmul", then("softmax", "softmax", scores, causal=spec.causal), v)
     if grouped:

@@ -267,9 +267,7 @@ def _separable_ops(name: str, x: Tensor, spec: SeparableSpec, index: int) -> tup
         dilation=dilation,
         groups=spec.widths[index],
     )
-    pointwise = make_op(
-        f"{name}.pointwise", "conv2d", depthwise.output, out_channels=spec.widths[index + 1], kernel=1
-    )
+    pointwise = make_op(f"{name}.pointwise", "conv2d", depthwise.output, out_channels=spec.widths[index + 1], kernel=1)
     ops += depthwise, pointwise, make_op(f"{name}.norm", "batch_norm", pointwise.output, affine=spec.affine)
     if not before:
         ops += (make_op(f"{name}.activation", "activation", ops[-1].output, function="relu"),)

@@ -25,8 +25,8 @@ class ChannelScale(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), self.initial))
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Set every factor to its initial value."""
+    def fill(self, generator: torch.Generator) -> None:
+        """Set every factor to its initial value; nothing is drawn."""
         self.weight.fill_(self.initial)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The inverted bottleneck in all its forms, and its cost twin.
 
-expand 1x1 -> depthwise k x k -> squeeze-excite -> project 1x1, where any part may be missing: without the expansion it is a
-depthwise separable block, without the depthwise convolution a feed-forward one, with a depthwise convolution in front
+expand 1x1 -> depthwise k x k -> squeeze-excite -> project 1x1, where parts may be missing: without the expansion it is
+a depthwise separable block, without the depthwise convolution a feed-forward one, with a depthwise convolution in front
 one of the forms of the universal inverted bottleneck, and fused the expansion takes the window itself.
 
 Source: Sandler et al., MobileNetV2, CVPR 2018, https://arxiv.org/abs/1801.04381; with squeeze-excite after the

@@ -50,7 +50,7 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
     own way.
 
     Args:
-        module: on the CPU; made of convolutions, linear layers, batch norms and layer scales.
+        module: on the CPU; made of convolutions, linear layers, norms, embeddings and `Fillable` layers.
         seed: of the generator all weights are drawn from, in module order; None = a fresh one from the system.
 
     Raises:
@@ -67,6 +67,8 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
         if isinstance(layer, nn.Conv1d | nn.Conv2d):
             fan_out = layer.out_channels * math.prod(layer.kernel_size) // layer.groups
             layer.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
+        elif isinstance(layer, nn.ConvTranspose2d):  # every input reaches as many outputs as the window has taps
+            layer.weight.normal_(0.0, math.sqrt(2.0 / math.prod(layer.weight.shape[1:])), generator=generator)
         elif isinstance(layer, nn.Linear):
             layer.weight.normal_(0.0, math.sqrt(1.0 / layer.in_features), generator=generator)
         elif isinstance(layer, nn.Embedding):
@@ -80,5 +82,5 @@ def initialise(module: nn.Module, seed: int | None = None) -> None:
                 f"layer {name!r} of type {type(layer).__name__} holds weights that initialise() does not know; "
                 "add its rule there."
             )
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and layer.bias is not None:
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and layer.bias is not None:
             layer.bias.zero_()

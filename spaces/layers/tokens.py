@@ -9,7 +9,15 @@ from torch import nn
 
 from ..op import Op, Tensor, make_op
 
-__all__ = ["ClassToken", "LearnedPosition", "ScaledEmbedding", "SinusoidalPosition", "TiedLinear", "patch_ops", "sequence_ops"]
+__all__ = [
+    "ClassToken",
+    "LearnedPosition",
+    "ScaledEmbedding",
+    "SinusoidalPosition",
+    "TiedLinear",
+    "patch_ops",
+    "sequence_ops",
+]
 
 
 class ScaledEmbedding(nn.Embedding):

@@ -94,9 +94,7 @@ class TransformerLayer(nn.Module):
             x = self._residual(x, self.cross_norm, lambda y: cross(y, memory, visible))
         return self._residual(x, self.feed_forward_norm, self.feed_forward)
 
-    def _residual(
-        self, x: TorchTensor, norm: nn.Module, sublayer: Callable[[TorchTensor], TorchTensor]
-    ) -> TorchTensor:
+    def _residual(self, x: TorchTensor, norm: nn.Module, sublayer: Callable[[TorchTensor], TorchTensor]) -> TorchTensor:
         return x + sublayer(norm(x)) if self.norm_first else norm(x + sublayer(x))
 
 
@@ -105,32 +103,31 @@ def norm_op(name: str, x: Tensor, kind: str) -> Op:
     return make_op(name, kind, x)
 
 
-def attention_sublayer_ops(name: str, x: Tensor, spec: TransformerLayerSpec) -> tuple[Op, ...]:
+def attention_sublayer_ops(name: str, x: Tensor, spec: AttentionSpec, norm: NormSpec) -> tuple[Op, ...]:
     """Self-attention with norm and residual, in the layer at module path `name`; reads `x` (T, width)."""
-    return _sublayer(f"{name}.attention", x, spec.norm, lambda path, y: attention_ops(path, y, spec.attention))
+    return _sublayer(f"{name}.attention", x, norm, lambda path, y: attention_ops(path, y, spec))
 
 
-def cross_sublayer_ops(name: str, x: Tensor, spec: TransformerLayerSpec, memory: Tensor) -> tuple[Op, ...]:
-    """Cross-attention with norm and residual; reads `x` (T, width) and `memory` (S, memory_width)."""
-    assert spec.cross is not None
-    cross = spec.cross
-    return _sublayer(f"{name}.cross", x, spec.norm, lambda path, y: attention_ops(path, y, cross, memory))
+def cross_sublayer_ops(
+    name: str, sequences: tuple[Tensor, Tensor], spec: AttentionSpec, norm: NormSpec
+) -> tuple[Op, ...]:
+    """Cross-attention with norm and residual; reads `sequences`: (T, width) and memory (S, memory_width)."""
+    x, memory = sequences
+    return _sublayer(f"{name}.cross", x, norm, lambda path, y: attention_ops(path, y, spec, memory))
 
 
-def feed_forward_sublayer_ops(name: str, x: Tensor, spec: TransformerLayerSpec) -> tuple[Op, ...]:
+def feed_forward_sublayer_ops(name: str, x: Tensor, spec: FeedForwardSpec, norm: NormSpec) -> tuple[Op, ...]:
     """The feed-forward layer with norm and residual; reads `x` (T, width)."""
-    return _sublayer(f"{name}.feed_forward", x, spec.norm, lambda path, y: feed_forward_ops(path, y, spec.feed_forward))
+    return _sublayer(f"{name}.feed_forward", x, norm, lambda path, y: feed_forward_ops(path, y, spec))
 
 
 def transformer_layer_ops(name: str, x: Tensor, spec: TransformerLayerSpec) -> tuple[Op, ...]:
     """The Ops of a `TransformerLayer` without cross-attention at module path `name` that reads `x` (T, width)."""
-    ops = attention_sublayer_ops(name, x, spec)
-    return ops + feed_forward_sublayer_ops(name, ops[-1].output, spec)
+    ops = attention_sublayer_ops(name, x, spec.attention, spec.norm)
+    return ops + feed_forward_sublayer_ops(name, ops[-1].output, spec.feed_forward, spec.norm)
 
 
-def _sublayer(
-    path: str, x: Tensor, norm: NormSpec, body: Callable[[str, Tensor], tuple[Op, ...]]
-) -> tuple[Op, ...]:
+def _sublayer(path: str, x: Tensor, norm: NormSpec, body: Callable[[str, Tensor], tuple[Op, ...]]) -> tuple[Op, ...]:
     if norm.first:
         before = norm_op(f"{path}_norm", x, norm.kind)
         ops = (before, *body(path, before.output))

@@ -24,7 +24,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 PROPERTY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
-MODULELESS = {"add", "concat", "matmul", "mul", "reshape", "rotary", "slice", "softmax", "transpose"}
+MODULELESS = {"add", "concat", "matmul", "mul", "reshape", "rotary", "scale", "slice", "softmax", "transpose"}
 """Kinds of Ops that a network may perform without a module of their own."""
 
 

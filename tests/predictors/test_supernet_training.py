@@ -19,10 +19,11 @@ from archsmith import spaces
 from archsmith.errors import ConfigError, PredictorError
 from archsmith.predictors.optimization import learning_rate
 from archsmith.predictors.supernet.checkpoint import CheckpointStore
-from archsmith.predictors.supernet.losses import distillation_loss, label_loss, soft_targets
+from archsmith.predictors.supernet.losses import label_loss, soft_target_loss
 from archsmith.predictors.supernet.samplers import Sandwich, Target
 from archsmith.predictors.supernet.settings import SupernetSettings
-from archsmith.predictors.supernet.trainer import SupernetTrainer, TrainingInterrupted, sandwich_backward
+from archsmith.predictors.supernet.step import backward
+from archsmith.predictors.supernet.trainer import SupernetTrainer, TrainingInterrupted
 from archsmith.predictors.tasks import catalog as tasks
 
 SETTINGS = SupernetSettings(steps=12, batch_size=16, checkpoint_every=4, calibration_batch_size=32)
@@ -76,16 +77,16 @@ def test_sandwich_gradient_is_the_sum_of_the_paths_gradients_taken_alone(space, 
     batch = task.batch(0, 16, 0)
     batch = type(batch)(batch.inputs.double(), batch.labels)
     paths = Sandwich(space, random_paths=2, seed=0).paths(5)
-    sandwich_backward(supernet, paths, batch, SETTINGS)
+    backward(supernet, paths, batch, SETTINGS)
     together = [parameter.grad.clone() for parameter in supernet.parameters()]
 
     expected = [torch.zeros_like(parameter) for parameter in supernet.parameters()]
-    targets = soft_targets(supernet(batch.inputs, paths[0].architecture))
+    teacher = supernet(batch.inputs, paths[0].architecture).detach()
     for path in paths:
         supernet.zero_grad()
         logits = supernet(batch.inputs, path.architecture)
         taught = path.target is Target.TEACHER
-        loss = distillation_loss(logits, targets) if taught else label_loss(logits, batch.labels, 0.1)
+        loss = soft_target_loss(logits, teacher) if taught else label_loss(logits, batch.labels, 0.1)
         loss.backward()
         for total, parameter in zip(expected, supernet.parameters(), strict=True):
             total += 0 if parameter.grad is None else parameter.grad
@@ -96,7 +97,7 @@ def test_sandwich_gradient_is_the_sum_of_the_paths_gradients_taken_alone(space, 
 def test_teacher_gets_no_gradient_from_its_students():
     teacher = torch.randn(4, 3, requires_grad=True)
     student = torch.randn(4, 3, requires_grad=True)
-    distillation_loss(student, soft_targets(teacher, 2.0), 2.0).backward()
+    soft_target_loss(student, teacher, 2.0).backward()
     assert teacher.grad is None
     assert student.grad is not None
 
@@ -104,7 +105,7 @@ def test_teacher_gets_no_gradient_from_its_students():
 def test_distillation_gradient_vanishes_at_the_teachers_logits():
     logits = torch.randn(4, 3)
     student = logits.clone().requires_grad_()
-    distillation_loss(student, soft_targets(logits, 3.0), 3.0).backward()
+    soft_target_loss(student, logits, 3.0).backward()
     assert student.grad.abs().max() < 1e-6
 
 
@@ -117,14 +118,21 @@ def test_sandwich_runs_largest_with_labels_then_smallest_then_random_ones(space)
     assert paths[2:] != Sandwich(space, random_paths=3, seed=1).paths(10)[2:]
 
 
+def test_sandwich_trains_the_smallest_in_its_share_of_the_steps(space):
+    sampler = Sandwich(space, random_paths=0, smallest_share=0.25, seed=1)
+    shares = [len(sampler.paths(step)) - 1 for step in range(400)]
+    assert abs(sum(shares) / 400 - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    assert all(len(Sandwich(space, random_paths=2, smallest_share=0, seed=1).paths(step)) == 3 for step in range(50))
+
+
 def test_training_learns_and_repeats_bit_for_bit(space, task, tmp_path):
-    settings = replace(SETTINGS, steps=80, batch_size=32)
+    settings = replace(SETTINGS, steps=40, batch_size=32, learning_rate=0.4)
     first = trainer_in(tmp_path / "a", space, task, settings).run()
     second = trainer_in(tmp_path / "b", space, task, settings).run()
     assert_same_weights(first.weights, second.weights)
     assert first.history == second.history
     assert first.history[-1]["loss"] < first.history[0]["loss"] - 0.1
-    assert json.loads(json.dumps(first.summary()))["steps"] == 80
+    assert json.loads(json.dumps(first.summary()))["steps"] == 40
 
 
 def test_interrupted_training_resumes_bit_for_bit(space, task, tmp_path):
@@ -141,20 +149,20 @@ def test_interrupted_training_resumes_bit_for_bit(space, task, tmp_path):
 
 
 def test_killed_training_resumes_bit_for_bit(space, task, tmp_path):
-    settings = replace(SETTINGS, steps=30, checkpoint_every=3)
+    settings = replace(SETTINGS, steps=16, checkpoint_every=3)
     whole = trainer_in(tmp_path / "whole", space, task, settings).run()
     command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), json.dumps(settings.to_json())]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     ) as child:
         assert child.stdout is not None
-        while int(child.stdout.readline()) < 8:
+        while int(child.stdout.readline()) < 5:
             pass
         time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
     done: list[int] = []
     parts = trainer_in(tmp_path / "killed", space, task, settings).run(progress=lambda step, *_: done.append(step))
-    assert 1 < done[0] <= 30
+    assert 1 < done[0] <= 16
     assert_same_weights(whole.weights, parts.weights)
 
 

@@ -15,7 +15,7 @@ from archsmith.predictors.evaluation import measure_accuracy
 from archsmith.predictors.tasks import catalog as tasks
 from archsmith.predictors.training import StandaloneSettings, TrainingStopped, build_trainer, train_standalone
 
-SETTINGS = StandaloneSettings(steps=150, batch_size=32)
+SETTINGS = StandaloneSettings(steps=60, batch_size=32, learning_rate=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def task():
 def test_training_learns_and_repeats_bit_for_bit(space, task):
     architecture = space.decode(space.largest())
     first, second = (train_standalone(space, architecture, task, SETTINGS, seed=1, device="cpu") for _ in range(2))
-    assert first.valid_accuracy > 0.4
+    assert first.valid_accuracy > 0.3  # ten classes: far above chance
     assert first.test_accuracy is None
     ours, theirs = first.network.state_dict(), second.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -49,7 +49,7 @@ def test_trainer_for_pools_stores_weights_that_reach_the_reported_accuracy(space
     train = build_trainer({
         "space": {"name": "mobilenet", "preset": "tiny"},
         "task": {"name": "digits_shifted"},
-        "settings": SETTINGS.to_json(),
+        "settings": SETTINGS.to_json() | {"steps": 15},
     })  # fmt: skip
     genome = space.sample(1, np.random.default_rng(0))[0]
     path = tmp_path / "weights.safetensors"

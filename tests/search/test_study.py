@@ -8,7 +8,7 @@ from contracts.strategy_kit import evaluate, toy_problem, toy_space
 
 from archsmith.errors import ConfigError, StrategyError
 from archsmith.search.budget import Budget, Meter, ModelCounter, RaplCounter, open_energy_counter
-from archsmith.search.evaluators import CompositeEvaluator, Known
+from archsmith.search.evaluators import CompositeEvaluator, Known, Measured
 from archsmith.search.pareto import nondominated_mask
 from archsmith.search.problem import Constraint, Problem
 from archsmith.search.strategies import catalog
@@ -156,3 +156,38 @@ def test_composite_evaluator_names_the_missing_column():
     )
     with pytest.raises(ConfigError, match="constraint on macs"):
         CompositeEvaluator(constrained, {"quality": Known(problem.known["quality"], "predicted:test")})
+
+
+def test_study_names_the_causes_of_failures():
+    problem = toy_problem(toy_space())
+
+    def measure(genomes):
+        ok = genomes[:, 0] < 2
+        errors = tuple(None if good else f"OutOfMemory: g0 is {row[0]}" for good, row in zip(ok, genomes, strict=True))
+        values = np.where(genomes[:, 1] == 3, np.nan, 1.0)
+        return Measured(values, np.zeros(len(genomes)), ok, "measured:test", errors)
+
+    columns = {"quality": measure, "size": Known(problem.known["size"], "predicted:table")}
+    run = study(problem, evaluator=CompositeEvaluator(problem, columns), budget=Budget(trials=60))
+    outcome = run.run()
+    counted: dict[object, int] = {}
+    for kind, data in run.recorder.events:
+        if kind == "evaluations_failed":
+            counted[data["reason"]] = counted.get(data["reason"], 0) + data["count"]
+    assert set(counted) == {"OutOfMemory: g0 is 2", "OutOfMemory: g0 is 3", "quality is not a finite number"}
+    assert sum(counted.values()) == outcome.failed
+    results = run.recorder.all
+    assert [error is None for error in results.errors] == results.ok.tolist()
+    assert results.rows(~results.ok).errors == tuple(error for error in results.errors if error)
+
+
+def test_study_where_everything_fails_names_the_first_cause():
+    problem = toy_problem(toy_space())
+
+    def measure(genomes):
+        size = len(genomes)
+        return Measured(np.zeros(size), np.zeros(size), np.zeros(size, bool), "measured:test", ("no weights",) * size)
+
+    columns = {"quality": measure, "size": Known(problem.known["size"], "predicted:table")}
+    with pytest.raises(StrategyError, match="the first cause: no weights"):
+        study(problem, evaluator=CompositeEvaluator(problem, columns)).run()

@@ -12,11 +12,24 @@ from archsmith.errors import SpaceError
 from archsmith.spaces import catalog
 
 
-class TestTinySpaces(SpaceKit, NetworkKit, SupernetKit):
+class TestTinySpaces(SpaceKit, NetworkKit):
     @pytest.fixture(scope="class", params=spaces.names())
     @classmethod
     def space(cls, request):
         return spaces.get(request.param, "tiny")
+
+
+class TestTinySupernets(SupernetKit):
+    @pytest.fixture(scope="class", params=[name for name, family in catalog.FAMILIES.items() if family.supernet])
+    @classmethod
+    def space(cls, request):
+        return spaces.get(request.param, "tiny")
+
+
+@pytest.mark.parametrize("name", [name for name, family in catalog.FAMILIES.items() if not family.supernet])
+def test_supernet_of_a_family_without_one_is_refused(name):
+    with pytest.raises(SpaceError, match="no supernet"):
+        spaces.get(name, "tiny").supernet()
 
 
 @pytest.mark.parametrize(

@@ -114,9 +114,7 @@ def test_wrong_width_and_floats_are_rejected() -> None:
         (lambda: GeneTable([Gene("g", (1,)), Gene("g", (2,))]), r"unique; repeated: \['g'\]"),
         (lambda: GeneTable([Gene("g", (1,), when=(When("h", (1,)),))]), "'h', which is no gene"),
         (
-            lambda: GeneTable(
-                [Gene("g", (1,), when=(When("h", (1,)),)), Gene("h", (1,), when=(When("g", (1,)),))]
-            ),
+            lambda: GeneTable([Gene("g", (1,), when=(When("h", (1,)),)), Gene("h", (1,), when=(When("g", (1,)),))]),
             "itself depends on 'g'",
         ),
         (lambda: GeneTable([Gene("h", (1,)), Gene("g", (1,), when=(When("h", (9,)),))]), "9 is not allowed"),

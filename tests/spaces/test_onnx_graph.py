@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from archsmith import spaces
 from archsmith.errors import SpaceError
-from archsmith.spaces.onnx_graph import EMITTERS, EPSILON, onnx_model
 from archsmith.spaces.layers.attention import rotate
 from archsmith.spaces.layers.temporal import StatisticsPool
 from archsmith.spaces.layers.tokens import SinusoidalPosition
+from archsmith.spaces.onnx_graph import EMITTERS, EPSILON, onnx_model
 from archsmith.spaces.op import ACTIVATIONS, KINDS, Op, Tensor, make_op
 
 IMAGE, SEQUENCE, VECTOR = Tensor("x", (6, 9, 7)), Tensor("x", (5, 8)), Tensor("x", (8,))
@@ -62,6 +62,10 @@ CASES = {
     "batch_norm": (make_op("op", "batch_norm", IMAGE), batch_norm),
     "batch_norm-plain": (make_op("op", "batch_norm", IMAGE, affine=False), batch_norm),
     "channel_scale": (make_op("op", "channel_scale", IMAGE), lambda w, x: x * w["op.weight"].view(-1, 1, 1)),
+    "conv_transpose2d": (
+        make_op("op", "conv_transpose2d", IMAGE, out_channels=4, kernel=3, stride=2, padding=1, bias=True),
+        lambda w, x: F.conv_transpose2d(x, w["op.weight"], w["op.bias"], stride=2, padding=1, output_padding=1),
+    ),
     "scale": (make_op("op", "scale", IMAGE, factor=0.125), lambda w, x: x * 0.125),
     "channel_shuffle": (
         make_op("op", "channel_shuffle", IMAGE, groups=3),

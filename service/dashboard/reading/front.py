@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from ....search.problem import label
-from ...store.records import ArtifactRecord, FrontLogEntry, JobState, SearchRecord, TrialRecord
+from ...store.records import ArtifactRecord, CurvePoint, JobState, SearchRecord, TrialRecord
 from ..choosing import balanced_row
 from ..format import choose_format
 from ..views import Cell, Download, FrontView, Member
-from .quantities import PARAMS, axes_of, quantities_of
+from .quantities import PARAMS, SIZES, axes_of, quantities_of
 from .report import stated_errors
 
 __all__ = ["believed_cells", "chart_json", "downloads", "front_view", "measured_cells"]
@@ -27,7 +27,7 @@ _FILES: Final = {
 
 
 def believed_cells(search: SearchRecord, trial: TrialRecord) -> dict[str, Cell]:
-    """What the search believed of a trial, by quantity; parameters are exact."""
+    """What the search believed of a trial, by quantity; parameters and MACs are exact."""
     errors = stated_errors(search)
     cells: dict[str, Cell] = {}
     for column, one in enumerate(quantities_of(search)):
@@ -41,8 +41,9 @@ def believed_cells(search: SearchRecord, trial: TrialRecord) -> dict[str, Cell]:
             natural = one.sign * value
             error = errors[one.key].of(natural) if one.key in errors else None
             cells[one.key] = Cell(value=natural, error=error, source=source)
-    if trial.params is not None:
-        cells.setdefault(PARAMS, Cell(value=float(trial.params), error=None, source="exact"))
+    for name, count in zip(SIZES, (trial.params, trial.macs), strict=True):
+        if count is not None:
+            cells.setdefault(name, Cell(value=float(count), error=None, source="exact"))
     return cells
 
 
@@ -131,7 +132,7 @@ def _empty_reason(search: SearchRecord) -> str:
     return "No trial satisfies every constraint so far."
 
 
-def chart_json(search: SearchRecord, front: FrontView, history: Sequence[FrontLogEntry]) -> Mapping[str, object]:
+def chart_json(search: SearchRecord, front: FrontView, history: Sequence[CurvePoint]) -> Mapping[str, object]:
     """What the page's charts read: axes, members, hypervolume history and what to show first."""
     objectives = [axis for axis in front.axes if axis.objective]
     begun = search.started or search.created

@@ -1,7 +1,7 @@
 """A search's event log, read once and kept: recent lines, when stages began, and failures by cause.
 
-The log only grows and can hold a hundred thousand entries, so each process remembers a summary per search and
-reads what is new (`EventTail`).
+The log only grows and can hold a hundred thousand entries, so each process begins with the store's overview of it,
+remembers a summary per search and reads what is new (`EventTail`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ...store.records import EventRecord, SearchRecord
+from ...store.records import EventOverview, EventRecord, SearchRecord
 from ...store.store import Store
 from ..format import compact_count, significant
 from ..views import FailureCause, LogLine, LogView
@@ -37,6 +37,15 @@ class Tail:
     stage_ended: dict[str, datetime] = field(default_factory=dict)
     stage_reused: set[str] = field(default_factory=set)
     failures: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def begin(cls, overview: EventOverview) -> Tail:
+        """From what the store says of the log so far."""
+        tail = cls(last_id=overview.last_id, failures=Counter(overview.failures))
+        tail.recent.extend(overview.recent)
+        for event in overview.stages:
+            tail._take_stage(str(event.data.get("stage", "")), event)
+        return tail
 
     def take(self, event: EventRecord) -> None:
         """Add one event, in order."""
@@ -69,7 +78,9 @@ class EventTail:
     def read(self, search_id: str) -> Tail:
         """The summary of a search's log, brought up to date."""
         with self._lock:
-            tail = self._tails.setdefault(search_id, Tail())
+            tail = self._tails.get(search_id)
+            if tail is None:
+                tail = self._tails[search_id] = Tail.begin(self._store.event_overview(search_id))
             self._tails.move_to_end(search_id)
             while len(self._tails) > _KEPT_SEARCHES:
                 self._tails.popitem(last=False)
@@ -132,6 +143,7 @@ def _state_text(data: Mapping[str, Any]) -> str:
 
 
 _SENTENCES: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "evaluations_failed": lambda data: f"{data.get('count', '')} × {data.get('reason', '')}",
     "front": _front_text,
     "reference": lambda data: "hypervolume reference point fixed",
     "report": lambda data: f"now covers {', '.join(str(key).replace('_', ' ') for key in data.get('keys') or ())}",

@@ -11,9 +11,12 @@ from ...store.records import SearchRecord
 from ..format import choose_format, label_of
 from ..views import Axis, Member
 
-__all__ = ["PARAMS", "Quantity", "axes_of", "constraint_text", "quantities_of", "quantity_title"]
+__all__ = ["PARAMS", "SIZES", "Quantity", "axes_of", "constraint_text", "quantities_of", "quantity_title"]
 
 PARAMS = "params"
+
+SIZES = (PARAMS, "macs")
+"""What is known of every architecture without evaluating it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ def quantity_title(name: str, device: str | None) -> str:
 
 
 def axes_of(search: SearchRecord, members: Sequence[Member]) -> tuple[Axis, ...]:
-    """What can be plotted: every objective, and the number of parameters; formats suit the front's values."""
+    """What can be plotted: every objective, and the sizes; formats suit the front's values."""
 
     def values(key: str) -> Iterable[float]:
         for member in members:
@@ -71,9 +74,18 @@ def axes_of(search: SearchRecord, members: Sequence[Member]) -> tuple[Axis, ...]
         )
         for one in quantities_of(search)
     ]
-    if all(axis.key != PARAMS for axis in axes):
-        title, chosen = label_of(PARAMS), choose_format(PARAMS, values(PARAMS))
-        axes.append(Axis(key=PARAMS, title=title, direction="min", objective=False, format=chosen))
+    taken = {axis.key for axis in axes}
+    axes += [
+        Axis(
+            key=name,
+            title=label_of(name),
+            direction="min",
+            objective=False,
+            format=choose_format(name, values(name)),
+        )
+        for name in SIZES
+        if name not in taken
+    ]
     return tuple(axes)
 
 

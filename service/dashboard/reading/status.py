@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from ...store.records import TERMINAL, JobState, SearchRecord
+from ...store.records import TERMINAL, CancelMode, JobState, SearchRecord
 from ..format import as_utc, compact_count, duration, significant
 from ..views import Action, Axis, Cell, FrontView, Kpi, SearchRow, SearchView, StageView
 from .log import Tail
@@ -30,7 +30,7 @@ EVENT_KINDS: Final = "state stage progress trials front verified report referenc
 """Named server-sent events that refresh the page; unnamed ones do too."""
 
 
-def search_row(search: SearchRecord, front_size: int, href: str) -> SearchRow:
+def search_row(search: SearchRecord, href: str) -> SearchRow:
     """One line of the list of searches."""
     budget = _trial_budget(search)
     return SearchRow(
@@ -45,7 +45,7 @@ def search_row(search: SearchRecord, front_size: int, href: str) -> SearchRow:
         devices=_devices(search),
         trials=compact_count(search.n_trials),
         trial_budget=compact_count(budget) if budget else "",
-        front_size=compact_count(front_size) if front_size else "–",
+        front_size=compact_count(search.front_size) if search.front_size else "–",
         hypervolume=significant(search.hypervolume),
         created_at=search.created,
     )
@@ -262,8 +262,16 @@ def _actions(search: SearchRecord, api: str) -> tuple[Action, ...]:
     resume = Action(
         title="Resume", href=f"{base}/resume", done="Queued again; a worker continues from the last checkpoint."
     )
-    if search.cancel_requested_at is not None or search.state in TERMINAL:
+    stop = Action(
+        title="Stop now",
+        href=f"{base}/cancel?mode=kill",
+        done="Stopping. The batch in progress is discarded.",
+        question="The batch in progress is discarded. Finished trials and the front stay stored.",
+    )
+    if search.state in TERMINAL:
         return ()
+    if search.cancel_requested_at is not None:
+        return () if search.cancel_mode is CancelMode.KILL else (stop,)
     if search.state is JobState.PAUSED or search.pause_requested_at is not None:
         return (resume, cancel)
     return (pause, cancel)
@@ -277,7 +285,8 @@ def _notice(search: SearchRecord) -> tuple[str, str]:
             error.get("message") or error.get("reason") or "The search failed; the events below say where."
         ), "bad"
     if search.state is JobState.RUNNING and search.cancel_requested_at is not None:
-        return "Cancelling: the worker stops at its next safe point.", "warn"
+        now = search.cancel_mode is CancelMode.KILL
+        return f"Cancelling: the worker stops {'now' if now else 'at its next safe point'}.", "warn"
     if search.state is JobState.RUNNING and search.pause_requested_at is not None:
         return "Pausing: the worker stops at its next checkpoint.", "warn"
     if search.state is JobState.QUEUED and search.attempts > 0:

@@ -51,7 +51,7 @@ def trial_view(search: SearchRecord, trial: TrialRecord, *, on_front: bool, href
 
 def _notice(trial: TrialRecord) -> str:
     if trial.state is TrialState.FAILED:
-        return "The evaluation of this architecture failed; the search's events say why."
+        return f"The evaluation of this architecture failed: {trial.error or 'its cause was not recorded'}."
     if trial.state is TrialState.INFEASIBLE:
         return f"This architecture violates a constraint, by {trial.violation:.1%} of its bound in sum."
     return ""

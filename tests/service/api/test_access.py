@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from archsmith.errors import ConfigError
+from archsmith.service import sessions
 from archsmith.service.api.app import create_app
 from archsmith.service.api.context import ACCESS, PUBLIC
 from archsmith.service.auth import create_key
 from archsmith.service.store.records import Role
 from archsmith.service.store.store import Store
 
-from .conftest import Served, serving, settings_for
+from .conftest import Served, fill, serving, settings_for
 
 RANK = [Role.VIEWER, Role.EDITOR, Role.ADMIN]
 
@@ -25,6 +27,15 @@ RANK = [Role.VIEWER, Role.EDITOR, Role.ADMIN]
 def guarded(sqlite: Store, tmp_path: Path) -> Iterator[Served]:
     with serving(settings_for(tmp_path, require_api_key=True), sqlite) as running:
         yield running
+
+
+def session_of(
+    served: Served, key: str, *, until: float | None = None, signing_key: bytes | None = None
+) -> dict[str, str]:
+    """Headers of a browser that signed in with `key`, its page's token included."""
+    signed = signing_key or served.settings.signing_key()
+    cookie = sessions.issue(key.split("_")[1], signed, until=until or time.time() + 60)
+    return {"Cookie": f"{sessions.COOKIE}={cookie}", sessions.CSRF_HEADER: sessions.csrf_token(cookie, signed)}
 
 
 def routes_of(app: FastAPI) -> list[tuple[str, str]]:
@@ -52,16 +63,21 @@ def test_every_route_answers_only_those_who_may(guarded: Served) -> None:
         path = path.replace("{search_id}", "none").replace("{artifact_id}", "none").replace("{job_id}", "none")
         path = path.replace("{name}", "none")
         needed = None if template in PUBLIC else ACCESS.get((method, template), Role.VIEWER)
-        for caller, headers in {
+        callers = {
             "none": {},
             "bad": {"Authorization": f"Bearer {keys[Role.ADMIN][:-1]}~"},
             "wrong": {"Authorization": f"Bearer {keys[Role.ADMIN][:-4]}AAAA"},
-            **{role: {"Authorization": f"Bearer {text}"} for role, text in keys.items()},
-        }.items():
+            "expired": session_of(guarded, keys[Role.ADMIN], until=time.time() - 1),
+            "forged": session_of(guarded, keys[Role.ADMIN], signing_key=b"another"),
+        }
+        callers |= {role: {"Authorization": f"Bearer {text}"} for role, text in keys.items()}
+        asked = [(caller, headers) for caller, headers in callers.items()]
+        asked += [(role, session_of(guarded, text)) for role, text in keys.items()]
+        for caller, headers in asked:
             status = guarded.http.request(method, path, headers=headers).status_code
             where = f"{method} {template} as {caller}"
             if needed is None:
-                assert status == 200, where
+                assert status == (401 if (method, template) == ("POST", "/login") else 200), where
             elif not isinstance(caller, Role):
                 assert status == 401, where
             elif RANK.index(caller) < RANK.index(needed):
@@ -92,3 +108,68 @@ def test_reachable_server_without_a_key_is_refused(sqlite: Store, tmp_path: Path
         create_app(settings, sqlite)
     create_key(sqlite, settings.signing_key(), name="first", role=Role.ADMIN)
     create_app(settings_for(tmp_path, host="0.0.0.0"), sqlite)
+
+
+def test_session_cookie_is_guarded_and_carries_no_secret(guarded: Served) -> None:
+    key = create_key(guarded.store, guarded.settings.signing_key(), name="ann", role=Role.EDITOR)
+    answer = guarded.http.post("/login", data={"key": f" {key} ", "next": "/jobs?x=1"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs?x=1")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert f"Max-Age={12 * 3600}" in cookie
+    assert "Secure" not in cookie
+    assert key.split("_")[2] not in cookie
+    page = guarded.http.get("/jobs")
+    assert page.status_code == 200
+    assert 'name="csrf-token"' in page.text
+
+
+def test_session_needs_its_token_to_change_anything(guarded: Served) -> None:
+    signing = guarded.settings.signing_key()
+    key = create_key(guarded.store, signing, name="ann", role=Role.EDITOR)
+    mine, other = session_of(guarded, key), session_of(guarded, key)
+    path = f"/api/v1/searches/{fill(guarded.store)}/pause"
+    without = {"Cookie": mine["Cookie"]}
+    for headers in (without, without | {sessions.CSRF_HEADER: other[sessions.CSRF_HEADER]}):
+        refused = guarded.http.post(path, headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (403, "csrf-token")
+    assert guarded.http.post(path, headers=mine | {"Origin": "http://evil.example"}).status_code == 403
+    assert guarded.http.post(path, headers=mine).status_code == 202
+    guarded.store.revoke_api_key(key.split("_")[1])
+    assert guarded.http.get("/api/v1/searches", headers=mine).status_code == 401
+
+
+def test_page_without_a_session_leads_to_the_login_and_back(guarded: Served) -> None:
+    browser = {"Accept": "text/html,*/*"}
+    answer = guarded.http.get("/searches?state=running", headers=browser)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/login?next=%2Fsearches%3Fstate%3Drunning"
+    fragment = guarded.http.get("/searches", headers=browser | {"HX-Request": "true"})
+    assert (fragment.status_code, fragment.headers["hx-redirect"]) == (401, "/login")
+    assert guarded.http.get("/api/v1/searches", headers=browser).status_code == 401
+
+
+@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "evil"])
+def test_login_sends_nobody_elsewhere(guarded: Served, target: str) -> None:
+    key = create_key(guarded.store, guarded.settings.signing_key(), name="ann", role=Role.VIEWER)
+    assert guarded.http.post("/login", data={"key": key, "next": target}).headers["location"] == "/"
+
+
+def test_login_refuses_wrong_keys_and_other_sites(guarded: Served) -> None:
+    answer = guarded.http.post("/login", data={"key": "nas_000000000000_" + "A" * 43})
+    assert answer.status_code == 401
+    assert "not valid here" in answer.text
+    assert "set-cookie" not in answer.headers
+    elsewhere = guarded.http.post("/login", data={"key": "x"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert elsewhere.status_code == 403
+
+
+def test_session_behind_an_https_proxy_is_secure(guarded: Served) -> None:
+    key = create_key(guarded.store, guarded.settings.signing_key(), name="ann", role=Role.VIEWER)
+    answer = guarded.http.post("/login", data={"key": key}, headers={"X-Forwarded-Proto": "https"})
+    assert "Secure" in answer.headers["set-cookie"]
+
+
+def test_login_where_no_key_is_needed_leads_on(served: Served) -> None:
+    assert served.http.get("/login").headers["location"] == "/searches"

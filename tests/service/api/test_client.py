@@ -92,7 +92,7 @@ def test_actions_change_the_state(client: Client, served: Served) -> None:
 
 def test_catalogues_are_typed(client: Client, filled: str) -> None:
     assert client.devices.get("host").kind == "cpu"
-    assert {space.name for space in client.spaces.list()} == {client.spaces.get("mobilenet").name}
+    assert client.spaces.get("mobilenet").name in {space.name for space in client.spaces.list()}
     sample = client.spaces.sample("mobilenet", 2, preset="tiny")
     assert client.spaces.validate("mobilenet", sample.choices[0], preset="tiny").key == sample.keys[0]
     assert [job.id for job in client.jobs.list()] == [filled]

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,11 +29,12 @@ CHROMIUM_FLAGS = [
 
 @dataclass
 class Served:
-    """A running server, its store and one finished search."""
+    """A running server, its store, one finished search, and the key that signs sessions."""
 
     url: str
     store: Store
     finished: SearchRecord
+    signing_key: bytes
 
 
 @dataclass
@@ -43,10 +45,9 @@ class Seen:
     complaints: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="package")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The service on a free port, with one finished search; tests add their own and leave this one alone."""
-    folder: Path = tmp_path_factory.mktemp("dashboard")
+@contextmanager
+def serving(folder: Path, **more: object) -> Iterator[Served]:
+    """The service on a free port, with one finished search, until the block ends."""
     settings = Settings(
         store_url=f"sqlite:///{folder}/archsmith.db",
         artifacts_dir=folder / "artifacts",
@@ -54,6 +55,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         port=0,
         event_poll_s=0.05,
         log_level="warning",
+        **more,  # type: ignore[arg-type]  # checked by pydantic
     )
     with Store.open(settings.store_url, settings.artifacts_dir) as store:
         finished = finished_search(store)
@@ -65,10 +67,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             time.sleep(0.02)
         assert server.started, "the server did not start within 30 s"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(url=f"http://127.0.0.1:{port}", store=store, finished=finished)
+        yield Served(f"http://127.0.0.1:{port}", store, finished, settings.signing_key())
         server.should_exit = True
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="package")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The service as it is on loopback; tests add their own searches and leave the finished one alone."""
+    with serving(tmp_path_factory.mktemp("dashboard")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The service where it asks for API keys."""
+    with serving(tmp_path_factory.mktemp("guarded"), require_api_key=True) as running:
+        yield running
 
 
 @pytest.fixture(scope="package")

@@ -99,6 +99,8 @@ class Trials:
             status=status,
             sources=SOURCES,
             params=params,
+            macs=macs,
+            errors=tuple("OutOfMemory: the worker was killed" if one else None for one in status) if failed else None,
             choices=tuple(dict(self.space.decode(row).choices) for row in genomes),
         )
 

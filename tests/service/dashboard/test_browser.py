@@ -6,11 +6,15 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+
+from archsmith.service.auth import create_key
+from archsmith.service.store.records import Role
 
 from .seed import Trials, new_search, record, running_search, start, verify
 
@@ -298,3 +302,58 @@ def test_second_search_of_many_trials_keeps_the_background_within_its_limit(page
         .filter((trace) => trace.hoverinfo === 'skip' && / trials$/.test(trace.name))
         .reduce((sum, trace) => sum + trace.x.length, 0)""")
     assert drawn == 1_500
+
+
+def test_sign_in_act_download_and_sign_out_where_keys_are_needed(chromium, guarded):
+    with signed_in(chromium, guarded, Role.EDITOR) as page:
+        search, lease, trials = running_search(guarded.store, "guarded")
+        open_search(page, search)
+        page.locator("#live[data-state=open]").wait_for()
+        record(guarded.store, lease, trials, 16)
+        expect(page.get_by_test_id("kpi-trials").locator("dd")).to_have_text("176")
+        page.get_by_test_id("action-pause").click()
+        page.get_by_test_id("action-resume").wait_for()
+        assert guarded.store.search(search.id).pause_requested_at is not None
+        open_search(page, guarded.finished)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="CSV").click()
+        assert download.value.suggested_filename.endswith(".csv")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_label("API key").wait_for()
+        page.goto("/searches")
+        assert urlsplit(page.url).path == "/login"
+
+
+def test_viewer_is_offered_no_actions(chromium, guarded):
+    with signed_in(chromium, guarded, Role.VIEWER) as page:
+        search, _, _ = running_search(guarded.store, "only looked at")
+        open_search(page, search)
+        assert page.get_by_test_id("account").inner_text().startswith("Viewer")
+        assert page.locator("[data-post]").count() == 0
+
+
+def test_background_of_all_trials_is_drawn_over_sizes_too(page, served):
+    open_search(page, served.finished, "?x=macs&y=params")
+    assert axis_title(page, "x").startswith("MACs")
+    drawn = page.evaluate("""() => document.querySelector('#pareto').data
+        .filter((trace) => / trials$/.test(trace.name)).reduce((sum, trace) => sum + trace.x.length, 0)""")
+    assert drawn == served.finished.n_trials
+
+
+@contextmanager
+def signed_in(chromium, guarded, role: Role) -> Iterator:
+    """A page of someone who came to the list of searches and signed in there."""
+    key = create_key(guarded.store, guarded.signing_key, name=role.value, role=role)
+    context = chromium.new_context(base_url=guarded.url)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto("/searches")
+    check_accessibility(page)
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_test_id("search-row").first.wait_for()
+    yield page
+    assert complaints == []
+    context.close()

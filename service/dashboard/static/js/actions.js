@@ -11,6 +11,13 @@ export function toast(message) {
   setTimeout(() => box.remove(), 6000);
 }
 
+/** Headers that only a page of this server can send: the session's token, where someone has signed in. */
+function ours() {
+  const token = document.querySelector('meta[name="csrf-token"]')?.content;
+  // Another origin's page cannot send a custom header without a CORS preflight, which the server never grants.
+  return { "X-Requested-With": "archsmith-dashboard", ...(token ? { "X-CSRF-Token": token } : {}) };
+}
+
 /** Asks in a modal dialog; resolves to true when confirmed. */
 function confirmed(title, text, verb) {
   const dialog = document.getElementById("confirm");
@@ -34,6 +41,15 @@ async function problemText(response) {
   }
 }
 
+/** Signs out of this browser, then shows the login page. */
+export function wireSignOut() {
+  document.getElementById("sign-out")?.addEventListener("click", async (event) => {
+    const response = await fetch(event.target.dataset.logout, { method: "POST", headers: ours(), credentials: "same-origin" });
+    if (response.ok) location.assign(event.target.dataset.next);
+    else toast(await problemText(response));
+  });
+}
+
 /** Wires every present and later button with `data-post`; `data-confirm` holds the question to ask first. */
 export function wireActions() {
   document.body.addEventListener("click", async (event) => {
@@ -43,11 +59,9 @@ export function wireActions() {
     if (confirm && !(await confirmed(confirmTitle, confirm, button.textContent.trim()))) return;
     button.disabled = true;
     try {
-      // A custom header makes this a request that another origin's page cannot send without a CORS preflight,
-      // which the server never grants.
       const response = await fetch(post, {
         method: "POST",
-        headers: { "X-Requested-With": "archsmith-dashboard", Accept: "application/json" },
+        headers: { ...ours(), Accept: "application/json" },
         credentials: "same-origin",
       });
       toast(response.ok ? done : await problemText(response));

@@ -1,6 +1,6 @@
 // Every page: actions, and ages that keep counting while the page is open.
 
-import { wireActions } from "./actions.js";
+import { wireActions, wireSignOut } from "./actions.js";
 import { ageText } from "./format.js";
 import { wireSwaps } from "./swaps.js";
 
@@ -18,6 +18,7 @@ function wireRows() {
 }
 
 wireActions();
+wireSignOut();
 wireRows();
 wireSwaps();
 setInterval(refreshAges, 10_000);

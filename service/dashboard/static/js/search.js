@@ -220,10 +220,8 @@ function wireChart() {
 // --- loading and live updates -----------------------------------------------------------------------------------------
 
 async function loadCloud() {
-  // Only objectives are kept of every trial; other quantities are known of the front's members alone.
-  const known = axisOf(state.x).objective && axisOf(state.y).objective;
-  byId("cloud-legend").hidden = !known;
-  cloud = known ? await fetchCloud(page.dataset.points, state.x, state.y) : EMPTY_CLOUD;
+  cloud = await fetchCloud(page.dataset.points, state.x, state.y);
+  byId("cloud-legend").hidden = cloud.x.length === 0;
 }
 
 let refreshing = false;

@@ -73,12 +73,14 @@ def upgrade() -> None:
         sa.Column("worker", sa.Text(), nullable=True),
         sa.Column("lease_until", sa.Double(), nullable=True),
         sa.Column("cancel_requested_at", sa.Double(), nullable=True),
+        sa.Column("cancel_mode", sa.String(length=8), nullable=True),
         sa.Column("pause_requested_at", sa.Double(), nullable=True),
         sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("started", sa.Double(), nullable=True),
         sa.Column("finished", sa.Double(), nullable=True),
         sa.CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name=op.f("ck_job_lease")),
+        sa.CheckConstraint("cancel_mode IN ('drain', 'kill')", name=op.f("ck_job_cancel_mode")),
         sa.CheckConstraint(
             "(state IN ('succeeded', 'failed', 'cancelled')) = (finished IS NOT NULL)", name=op.f("ck_job_finished")
         ),
@@ -138,6 +140,7 @@ def upgrade() -> None:
         sa.Column("n_trials", sa.Integer(), nullable=False),
         sa.Column("n_failed", sa.Integer(), nullable=False),
         sa.Column("front_version", sa.Integer(), nullable=False),
+        sa.Column("front_size", sa.Integer(), nullable=False),
         sa.Column("hypervolume", sa.Double(), nullable=True),
         sa.Column("reference", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("report", sa.JSON(none_as_null=True), nullable=True),
@@ -175,6 +178,15 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_event_search_id_id", "event", ["search_id", "id"], unique=False)
+    op.create_index("ix_event_search_id_kind_id", "event", ["search_id", "kind", "id"], unique=False)
+    op.create_table(
+        "trial_block",
+        sa.Column("search_id", sa.String(length=36), nullable=False),
+        sa.Column("first", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rows", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["search_id"], ["search.id"], name=op.f("fk_trial_block_search_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("search_id", "first", name=op.f("pk_trial_block")),
+    )
     op.create_table(
         "front_log",
         sa.Column("search_id", sa.String(length=36), nullable=False),
@@ -182,9 +194,9 @@ def upgrade() -> None:
         sa.Column("view", sa.String(length=16), nullable=False),
         sa.Column("n_trials", sa.Integer(), nullable=False),
         sa.Column("hypervolume", sa.Double(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
         sa.Column("added", sa.JSON(), nullable=False),
         sa.Column("removed", sa.JSON(), nullable=False),
-        sa.Column("at", sa.Double(), nullable=False),
         sa.CheckConstraint("view IN ('believed', 'verified')", name=op.f("ck_front_log_view")),
         sa.ForeignKeyConstraint(["search_id"], ["search.id"], name=op.f("fk_front_log_search_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("search_id", "version", name=op.f("pk_front_log")),
@@ -235,8 +247,10 @@ def upgrade() -> None:
         sa.Column("violations", sa.JSON(), nullable=False),
         sa.Column("violation", sa.Double(), nullable=True),
         sa.Column("params", sa.BigInteger(), nullable=True),
+        sa.Column("macs", sa.BigInteger(), nullable=True),
         sa.Column("cost_s", sa.Double(), nullable=False),
         sa.Column("sources", sa.JSON(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.CheckConstraint("state IN ('succeeded', 'infeasible', 'failed', 'pruned')", name=op.f("ck_trial_state")),
@@ -293,7 +307,7 @@ def downgrade() -> None:
     """Undo."""
     tables = """
         counter api_key idempotency measurement device stored_result_file stored_result search_artifact artifact event
-        front_log front_member trial_metric trial search_checkpoint search job
+        front_log front_member trial_metric trial_block trial search_checkpoint search job
     """
     for table in tables.split():
         op.drop_table(table)

@@ -1,0 +1,46 @@
+"""One training step: the paths that a sampler drew, each with its loss, their gradients added up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ...spaces.elastic.supernet import Supernet
+from ..optimization import channels_last
+from ..tasks.task import Samples
+from .losses import DISTILLATIONS, label_loss
+from .samplers import Path, Target
+
+if TYPE_CHECKING:
+    from .settings import SupernetSettings
+
+__all__ = ["backward"]
+
+
+def backward(
+    supernet: Supernet, paths: tuple[Path, ...], batch: Samples, settings: SupernetSettings
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run the paths one after the other and add up their gradients; the caller steps the optimiser.
+
+    One path's activations live at a time, so memory is that of the largest path. The first path's logits teach those
+    that learn from a teacher.
+
+    Returns:
+        Detached loss and logits [N, K] of every path, in order.
+    """
+    distil = DISTILLATIONS[settings.distillation]
+    inputs = channels_last(batch.inputs)
+    losses: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for path in paths:
+        logits = supernet(inputs, path.architecture)
+        if path.target is Target.TEACHER:
+            assert outputs, "the first path of a step learns from labels"
+            loss = distil(logits, outputs[0], settings.temperature)
+        else:
+            loss = label_loss(logits, batch.labels, settings.label_smoothing)
+        loss.backward()
+        losses.append(loss.detach())
+        outputs.append(logits.detach())
+    return losses, outputs

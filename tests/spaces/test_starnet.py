@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from archsmith.errors import SpaceError
+from archsmith.spaces.families.chain import ChainSpace
+from archsmith.spaces.families.starnet import PRESETS, REFERENCES
+from archsmith.spaces.layers.star import StarBlock, StarBlockSpec
+from archsmith.spaces.op import total_macs, total_params
+
+
+def build(preset):
+    return ChainSpace(PRESETS[preset], name="starnet", preset=preset)
+
+
+# (million parameters, million MACs): table 5 of the paper.
+PUBLISHED = {"starnet_s1": (2.9, 425), "starnet_s2": (3.7, 547), "starnet_s3": (5.8, 757), "starnet_s4": (7.5, 1075)}
+
+
+GOLDEN = {
+    "starnet_s1": 2_869_168,
+    "starnet_s2": 3_682_024,
+    "starnet_s3": 5_750_792,
+    "starnet_s4": 7_482_728,
+}
+"""Exact parameters; they round to the published ones."""
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_costs_are_the_published_ones(name):
+    params, mmacs = PUBLISHED[name]
+    space, architecture = REFERENCES[name](None)
+    ops = space.ops(architecture)
+    assert total_params(ops) / 1e6 == pytest.approx(params, abs=0.051)
+    assert total_params(ops) == GOLDEN[name]
+    assert 0.97 * mmacs <= total_macs(ops) / 1e6 <= mmacs
+    assert space.params(space.encode(architecture)[None]).tolist() == [total_params(ops)]
+
+
+def test_block_multiplies_two_widenings():
+    spec = StarBlockSpec(in_channels=4, hidden=8, kernel=3)
+    block = StarBlock(spec).eval()
+    x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    y = block.depthwise(x)
+    product = block.left(y).clamp(0, 6) * block.right(y)
+    torch.testing.assert_close(block(x), x + block.last(block.project(product)))
+
+
+def test_size_equals_the_number_of_distinct_plans():
+    space = build("tiny")
+    shapes = np.indices([gene.cardinality for gene in space.genes], dtype=np.int16)
+    everything = np.unique(space.canonical(np.stack([grid.ravel() for grid in shapes], axis=1)), axis=0)
+    assert len(everything) == space.size == len(np.unique(space.keys(everything), axis=0))
+    assert len({space.plan(space.decode(genome)) for genome in everything[::7]}) == len(everything[::7])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resolution": 3}, "resolution 3 is too small for a total stride of 4"),
+        ({"kernels": (4,)}, "must be odd"),
+        ({"depths": ((0, 1),)}, "must be at least 1"),
+        ({"widths": ()}, "must be at least 1"),
+    ],
+)
+def test_wrong_spec_says_what_is_allowed(change, message):
+    with pytest.raises(SpaceError, match=message):
+        dataclasses.replace(PRESETS["tiny"], **change)
