@@ -1,8 +1,8 @@
 """Server time of every part of a search's page at a million stored trials; prints one JSON line.
 
-Run it with ``python benchmarks/dashboard.py [--trials 1000000] [--batch 100]``; it writes to a temporary folder. Trials,
-fronts, events and progress are recorded through the store as a worker does. Then a fresh server process state (an
-application over a newly opened store: nothing cached) answers each request of the page once cold and 20 times warm.
+Run it with ``python benchmarks/dashboard.py [--trials 1000000] [--batch 100]``; it uses a temporary folder. Trials,
+fronts, events and progress are recorded through the store as a worker does. Then an application over a newly opened
+store, which has cached nothing, answers each request of the page once, and 20 times more.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = Settings(store_url=f"sqlite:///{folder}/store.db", artifacts_dir=folder / "artifacts", runs_dir=folder)
+        settings = Settings(
+            store_url=f"sqlite:///{folder}/store.db", artifacts_dir=folder / "artifacts", runs_dir=folder
+        )
         with Store.open(settings.store_url, settings.artifacts_dir) as store:
             search_id = fill(store, options.trials, options.batch)
         with Store.open(settings.store_url, settings.artifacts_dir) as store:

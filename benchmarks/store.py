@@ -2,8 +2,8 @@
 
 Run it with ``python benchmarks/store.py [--trials 1000000] [--front both] [--postgres URL]``; it writes to a temporary
 folder. The trials lie above a sphere's octant in three objectives, the rarer the closer to it, so that the front has
-hundreds of members and keeps changing; `--front large` puts them on the octant's very edge instead until the front has
-about 17,000 members, and above it from then on. Latencies are warm: 500 reads each of the front (as a server reads it, and
+hundreds of members and keeps changing; `--front large` turns the octant over and puts the first 17,000 trials on
+its very edge, which makes them the front. Latencies are warm: 500 reads each of the front (as a server reads it, and
 once more past its cache), of a page of 50 trials, and of the cached columns.
 """
 
@@ -38,14 +38,19 @@ def new_search() -> NewSearch:
     )  # fmt: skip
 
 
-def batch(size: int, rng: np.random.Generator, *, ideal: bool = False) -> TrialBatch:
-    """Random trials whose distance to the ideal shrinks with luck, or (`ideal`) that are all ideal: sum x^2 = 1.
+def batch(size: int, rng: np.random.Generator, *, bulged: bool = False, edge: bool = False) -> TrialBatch:
+    """Random trials above a sphere's octant, the rarer the closer to it.
 
-    An octant seen from its corner is a front that bends away from the ideal point: x -> 1 - x turns it over.
+    Args:
+        size: how many.
+        rng: draws them.
+        bulged: turn the octant over (1 - x), so that its edge is a front that bulges towards the ideal point.
+        edge: put all of them on the edge.
     """
     direction = np.abs(rng.normal(size=(size, OBJECTIVES)))
     sphere = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    values = 1 - sphere if ideal else sphere * (1 + rng.gamma(3.0, 0.2, (size, 1)))
+    away = np.ones((size, 1)) if edge else 1 + rng.gamma(3.0, 0.2, (size, 1))
+    values = 1 - sphere / away if bulged else sphere * away
     return TrialBatch(
         genomes=rng.integers(0, 5, (size, GENES)).astype(np.int16),
         keys=tuple(rng.bytes(16).hex() for _ in range(size)),
@@ -86,7 +91,7 @@ def run(url: str, folder: Path, *, trials: int, batch_size: int, large: bool) ->
         state = StrategyCheckpoint(state=StrategyState(scalars={}, arrays={"population": np.zeros((100, GENES))}))
         seconds = 0.0
         for index in range(trials // batch_size):
-            new_trials = batch(batch_size, rng, ideal=large and index * batch_size < LARGE)
+            new_trials = batch(batch_size, rng, bulged=large, edge=large and index * batch_size < LARGE)
             start = time.perf_counter()
             store.record_trials(lease, new_trials, state)
             seconds += time.perf_counter() - start

@@ -1,8 +1,8 @@
 """Browser sessions: a signed cookie that names an API key for some hours, and a token that guards what it may change.
 
-The cookie holds the key's id, when it ends, and a signature; never the key's secret. Whoever holds it may do what the key
-may do now: the key is looked up at every request, so that revoking it ends its sessions. A page of this server carries the
-session's token and its scripts send it back in a header; a page of another origin can read neither.
+The cookie holds the key's id, when it ends, and a signature; never the key's secret. Whoever holds it may do what the
+key may do now: the key is looked up at every request, so that revoking it ends its sessions. A page of this server
+carries the session's token and its scripts send it back in a header; a page of another origin can read neither.
 
 Source: the synchroniser token pattern of OWASP's "Cross-Site Request Forgery Prevention Cheat Sheet".
 """

@@ -84,8 +84,9 @@ def draw_svg(space: SearchSpace, architecture: Architecture) -> str:
     rows = _rows(boxes(ops))
     parts, y = [], MARGIN + 60
     previous: tuple[float, float] | None = None
-    for stage, members in rows:
-        drawn, y, previous = _row(stage, members, y, previous)
+    for number, (stage, members) in enumerate(rows):
+        more = number > 0 and stage == rows[number - 1][1][-1].stage
+        drawn, y, previous = _row("" if more else stage, members, y, previous)
         parts += drawn
     kinds = sorted({box.kind for _, members in rows for box in members})
     height = y + 34
@@ -248,14 +249,16 @@ def _size(box: Box) -> tuple[float, float]:
 def _row(
     stage: str, members: list[Box], y: float, previous: tuple[float, float] | None
 ) -> tuple[list[str], float, tuple[float, float]]:
-    """One row from height `y` on; `previous` is where the flow comes from. Also the next height and flow."""
+    """One row from height `y` on, "" for a stage that goes on; `previous` is where the flow comes from. Also the next height and flow."""
     tall = max(_size(box)[1] for box in members)
     over = 16 if any(box.skip for box in members) else 4
     middle = y + over + tall / 2
-    names = list(dict.fromkeys([stage, *(box.stage for box in members)]))
+    names = [stage] if not stage else list(dict.fromkeys(box.stage for box in members))
     parts = [_text("stage", MARGIN, middle + (4 if len(members) == 1 else -3), _stage_name(names[0]))]
     if len(names) > 1:
         parts.append(_text("note", MARGIN, middle + 14, f"to {_stage_name(names[-1])}"))
+    elif not stage:
+        parts.append(_text("note", MARGIN, middle + 4, "continued"))
     elif len(members) > 1:
         parts.append(_text("note", MARGIN, middle + 14, f"{len(members)} blocks"))
     x = float(MARGIN + LABELS)

@@ -181,7 +181,9 @@ class VerifySection(Section):
 class ExportSection(Section):
     """Which verified members become model files."""
 
-    top: int | None = Field(default=None, ge=1, description="How many, those best in one objective first; left out = all.")
+    top: int | None = Field(
+        default=None, ge=1, description="How many, those best in one objective first; left out = all."
+    )
 
 
 class PoolSection(Section):

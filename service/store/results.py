@@ -43,7 +43,10 @@ def put(conn: Connection, kind: str, identity: str, *, summary: Json, files: Map
     statement = dialect.insert(stored_result).values(
         kind=kind, identity=identity, summary=dict(summary), created=db_now()
     )
-    if conn.execute(statement.on_conflict_do_nothing()).rowcount:
+    inserted = statement.on_conflict_do_nothing().returning(
+        stored_result.c.identity
+    )  # a rowcount is not told by psycopg
+    if conn.execute(inserted).one_or_none() is not None:
         for path, artifact_id in files.items():
             artifact(conn, artifact_id)
             values = {"kind": kind, "identity": identity, "path": path, "artifact_id": artifact_id}

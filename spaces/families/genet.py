@@ -6,7 +6,6 @@ XX, BL and DW, and their ratios; its networks have full convolutions early and d
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from ..layers.classifier import ClassifierSpec
 from ..layers.conv_norm import ConvNormSpec
 from ..layers.residual import ResidualSpec
 from ..space import SearchSpace
-from .chain import ChainSpace, Choices, Slot, check_image, whole
+from .chain import Choices, Slot, check_image, resized, whole
 
 __all__ = ["KINDS", "PRESETS", "REFERENCES", "GENetSpec", "GENetStage"]
 
@@ -193,10 +192,8 @@ _STAGES: Final[Mapping[str, tuple[int, int, tuple[tuple[str, int, int], ...]]]] 
 """GENet-Small, Normal and Large: stem, features, then per stage (kind, depth, width)."""
 
 
-def _published(name: str, resolution: int) -> tuple[SearchSpace, Architecture]:
-    space = ChainSpace(
-        dataclasses.replace(PRESETS["published"], resolution=resolution), name="genet", preset="published"
-    )
+def _published(name: str, resolution: int | None) -> tuple[SearchSpace, Architecture]:
+    space = resized(PRESETS["published"], resolution, name="genet", preset="published")
     stem, features, stages = _STAGES[name]
     choices: dict[str, Value] = {"stem.width": stem, "features.width": features}
     for index, (kind, depth, width) in enumerate(stages):
@@ -206,8 +203,8 @@ def _published(name: str, resolution: int) -> tuple[SearchSpace, Architecture]:
 
 
 REFERENCES: Final[Mapping[str, Callable[[int | None], tuple[SearchSpace, Architecture]]]] = MappingProxyType({
-    "gernet_s": lambda resolution: _published("gernet_s", 224 if resolution is None else resolution),
-    "gernet_m": lambda resolution: _published("gernet_m", 224 if resolution is None else resolution),
+    "gernet_s": lambda resolution: _published("gernet_s", resolution),
+    "gernet_m": lambda resolution: _published("gernet_m", resolution),
     "gernet_l": lambda resolution: _published("gernet_l", 256 if resolution is None else resolution),
 })  # fmt: skip
 """Published networks: (resolution, None = the published one) -> (space, architecture)."""

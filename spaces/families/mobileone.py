@@ -22,7 +22,7 @@ from ..layers.chain import Layer
 from ..layers.classifier import ClassifierSpec
 from ..layers.reparameterised import BRANCHED_CONV, FUSED_CONV, BranchedConvSpec, fuse
 from ..space import SearchSpace
-from .chain import Choices, Slot, check_image, whole
+from .chain import Choices, Slot, check_image, resized, whole
 
 __all__ = ["PRESETS", "REFERENCES", "MobileOneSpec", "MobileOneStage", "fuse"]
 

@@ -9,6 +9,7 @@ Source: Radosavovic et al., Designing Network Design Spaces, CVPR 2020, https://
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -270,12 +271,18 @@ PRESETS: Final[Mapping[str, RegNetSpec]] = MappingProxyType({
 """The family's presets, by name."""
 
 
+@functools.lru_cache(maxsize=32)
+def _resized(resolution: int | None) -> RegNetSpace:
+    """The published space at a resolution; asked again, the same space."""
+    spec = PRESETS["published"]
+    if resolution is not None:
+        spec = dataclasses.replace(spec, resolution=resolution)
+    return RegNetSpace(spec, preset="published")
+
+
 def _published(name: str, resolution: int | None) -> tuple[SearchSpace, Architecture]:
     """RegNetX and RegNetY networks of the paper as points of `published`."""
-    spec = (
-        PRESETS["published"] if resolution is None else dataclasses.replace(PRESETS["published"], resolution=resolution)
-    )
-    space = RegNetSpace(spec, preset="published")
+    space = _resized(resolution)
     depth, w0, wa, wm, group_width = _X[name] if name in _X else _Y[name]
     choices = {"depth": depth, "initial_width": w0, "slope": wa, "ratio": wm, "group_width": group_width}
     return space, space.architecture({**choices, "squeeze": name in _Y})

@@ -6,7 +6,6 @@ Residual Learning, CVPR 2016, https://arxiv.org/abs/1512.03385 (the space `plain
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,7 +22,7 @@ from ..layers.conv_norm import ConvNormSpec
 from ..layers.max_pool import MAX_POOL, MaxPoolSpec
 from ..layers.residual import ResidualSpec
 from ..space import SearchSpace
-from .chain import ChainSpace, Choices, Slot, block_genes, check_image, number, whole
+from .chain import Choices, Slot, block_genes, check_image, number, resized, whole
 
 __all__ = ["PRESETS", "REFERENCES", "ResNetSpec", "ResNetStage"]
 
@@ -264,8 +263,7 @@ PRESETS: Final[Mapping[str, ResNetSpec]] = MappingProxyType({
 
 def _published(form: Form, depths: tuple[int, ...]) -> Callable[[int | None], tuple[SearchSpace, Architecture]]:
     def build(resolution: int | None) -> tuple[SearchSpace, Architecture]:
-        spec = PRESETS["plain"] if resolution is None else dataclasses.replace(PRESETS["plain"], resolution=resolution)
-        space = ChainSpace(spec, name="resnet", preset="plain")
+        space = resized(PRESETS["plain"], resolution, name="resnet", preset="plain")
         choices: dict[str, Value] = {f"stages.{stage}.depth": depth for stage, depth in enumerate(depths)}
         return space, space.architecture({"form": form, **choices})
 

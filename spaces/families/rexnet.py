@@ -6,6 +6,7 @@ https://arxiv.org/abs/2007.00992.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..layers.classifier import ClassifierSpec
 from ..layers.conv_norm import ConvNormSpec
 from ..layers.partial_bottleneck import PARTIAL_BOTTLENECK, PartialBottleneckSpec
 from ..space import SearchSpace
-from .chain import Choices, Slot, check_image, number, whole
+from .chain import Choices, Slot, check_image, number, resized, whole
 
 __all__ = ["PRESETS", "REFERENCES", "ReXNetSpec", "rexnet_channels"]
 

@@ -65,7 +65,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """All genes and knobs of a staged space; widths, depths and slots by stage, `fixed` by the name a gene would have."""
+    """All genes and knobs of a staged space, by stage; `fixed` has single values, by the name a gene would have."""
 
     genes: tuple[Gene, ...]
     fixed: Mapping[str, Value]

@@ -20,7 +20,7 @@ from ..layers.classifier import ClassifierSpec
 from ..layers.conv_norm import ConvNormSpec
 from ..layers.star import ACTIVATION, StarBlockSpec
 from ..space import SearchSpace
-from .chain import Choices, Slot, block_genes, check_image, whole
+from .chain import Choices, Slot, block_genes, check_image, resized, whole
 
 __all__ = ["PRESETS", "REFERENCES", "StarNetSpec"]
 

@@ -137,3 +137,46 @@ def test_pause_resume_cancel_delete_follow_the_state_machine(served: Served) -> 
 def test_search_can_be_named_by_number(served: Served) -> None:
     search_id = fill(served.store)
     assert served.http.get(f"{ROUTE}/1").json()["id"] == search_id
+
+
+def test_rename_needs_the_tag_and_refuses_a_stale_one(served: Served, filled: str) -> None:
+    path = f"/api/v1/searches/{filled}"
+    etag = served.http.get(path).headers["etag"]
+    assert served.http.get(path, headers={"If-None-Match": etag}).status_code == 304
+    missing = served.http.patch(path, json={"name": "new"})
+    assert (missing.status_code, missing.json()["code"]) == (428, "if-match-required")
+    renamed = served.http.patch(path, json={"name": "new"}, headers={"If-Match": etag})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "new")
+    assert renamed.headers["etag"] == served.http.get(path).headers["etag"] != etag
+    stale = served.http.patch(path, json={"name": "newer"}, headers={"If-Match": etag})
+    assert (stale.status_code, stale.json()["code"]) == (412, "changed-meanwhile")
+    assert served.http.patch(path, json={"name": ""}, headers={"If-Match": "*"}).status_code == 422
+    assert served.http.patch(path, json={"state": "failed"}, headers={"If-Match": "*"}).status_code == 422
+    assert served.http.patch(path, json={"name": "newer"}, headers={"If-Match": "*"}).json()["name"] == "newer"
+
+
+def test_rename_is_no_conflict_with_a_search_that_goes_on(served: Served, filled: str) -> None:
+    path = f"/api/v1/searches/{filled}"
+    etag = served.http.get(path).headers["etag"]
+    served.store.pause(filled)
+    assert served.http.get(path, headers={"If-None-Match": etag}).status_code == 200
+    assert served.http.patch(path, json={"name": "new"}, headers={"If-Match": etag}).status_code == 200
+
+
+def test_cancel_mode_is_shown_and_checked(served: Served, filled: str) -> None:
+    path = f"/api/v1/searches/{filled}/cancel"
+    assert served.http.post(path, params={"mode": "gently"}).status_code == 422
+    assert served.http.post(path).json()["cancel_mode"] == "drain"
+    assert served.http.post(path, params={"mode": "kill"}).json()["cancel_mode"] == "kill"
+
+
+def test_metrics_tell_searches_trials_and_queue(served: Served, filled: str) -> None:
+    served.store.create_search(new_search())
+    text = served.http.get("/metrics").text
+    for line in (
+        'archsmith_searches{state="running"} 1.0',
+        'archsmith_searches{state="paused"} 0.0',
+        "archsmith_trials 12.0",
+        "archsmith_queue_depth 1.0",
+    ):
+        assert line in text

@@ -36,6 +36,7 @@ PARAMS_LIMIT = 200_000
 SOURCES = ("predicted:supernet", "predicted:lookup", "predicted:roofline")
 REFERENCE = (-0.80, 0.30, 0.50)
 BUDGET = 400
+FAILURE = "WorkerDied: two workers were lost on this item; the last one was killed by SIGKILL"
 FILES = {
     "architecture.json": "application/json",
     "weights.safetensors": "application/octet-stream",
@@ -100,7 +101,7 @@ class Trials:
             sources=SOURCES,
             params=params,
             macs=macs,
-            errors=tuple("OutOfMemory: the worker was killed" if one else None for one in status) if failed else None,
+            errors=tuple(FAILURE if one else None for one in status) if failed else None,
             choices=tuple(dict(self.space.decode(row).choices) for row in genomes),
         )
 
@@ -138,7 +139,10 @@ def record(store: Store, lease: Lease, trials: Trials, count: int, *, step: int 
     """Record trials in batches as the study does, with progress."""
     for done in range(0, count, step):
         size = min(step, count - done)
-        store.record_trials(lease, trials.batch(size, failed=failed if done == 0 else 0), checkpoint())
+        failing = failed if done == 0 else 0
+        store.record_trials(lease, trials.batch(size, failed=failing), checkpoint())
+        if failing:
+            store.record_event(lease, "evaluations_failed", {"reason": FAILURE, "count": failing})
     store.set_progress(lease, "search", trials.drawn, BUDGET, f"{trials.drawn} of {BUDGET} trials")
 
 

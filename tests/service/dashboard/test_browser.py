@@ -284,7 +284,7 @@ def check_accessibility(page) -> None:
     assert page.locator("html").get_attribute("lang") == "en"
     assert page.get_by_role("heading", level=1).count() == 1
     assert page.get_by_role("main").count() == 1
-    unnamed = page.evaluate("""() => [...document.querySelectorAll('button, a[href], input, select')]
+    unnamed = page.evaluate("""() => [...document.querySelectorAll('button, a[href], input:not([type=hidden]), select')]
         .filter((one) => one.closest('dialog') === null)
         .filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))
         .map((one) => one.outerHTML)""")
