@@ -14,14 +14,13 @@ import pytest
 import structlog
 import yaml
 from running import JOB, Finished, opened
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from archsmith.service.cli import app, main
 from archsmith.spaces.export import FILES
 
-COMMANDS = sorted(
-    command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
-)
+COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # an app with several commands is a group
 
 
 @pytest.fixture(autouse=True)
