@@ -24,7 +24,7 @@ class SupernetSettings:
     the seeds is 0.34 [0.10, 0.56]. Mean tau of one supernet's scores (seed 0) with the two: 0.24 for 800 steps of
     largest, smallest and two random paths; 0.18 for the latter without the smallest; 0.25 for 700 and 0.39 for 500
     steps of largest and three random paths; 0.03 where all paths learn from labels; 0.21 for MACs instead of scores.
-    With so few architectures and one seed the intervals overlap widely: hints, no proof, and no reason to leave the rule.
+    With so few architectures and one seed the intervals overlap widely: hints, no proof, no reason to leave the rule.
 
     Attributes:
         steps: optimiser steps; each trains every path that the sampler draws. With many more, all subnets come close

@@ -165,7 +165,7 @@ class SearchHandle:
         return f"searches/{self.id}/{part}" if part else f"searches/{self.id}"
 
     def _act(self, action: str, **params: str) -> SearchHandle:
-        response = self._transport.post(self._path(action), **params)
+        response = self._transport.post(self._path(action), params=params)
         self.resource = resources.Search.model_validate_json(response.content)
         return self
 

@@ -66,7 +66,9 @@ class Transport:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._send("POST", path, repeatable=True, json=body, headers=headers)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None, **params: str) -> httpx.Response:
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """POST that is not repeated."""
         return self._send("POST", path, repeatable=False, json=body, params=params)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ...errors import ConfigError
+from ...errors import ConfigError, SpaceError
 from .job import ConstraintSection, JobSpec, ObjectiveSection
 
 __all__ = [
@@ -233,6 +233,20 @@ def _check_space(job: JobSpec) -> Iterator[ConfigError]:
     for option in job.space.options:
         if option not in allowed:
             yield unknown_name(f"space.options.{option}", option, allowed, "the options ")
+    if name == "custom" and "definition" in job.space.options:
+        yield from _check_definition(str(job.space.options["definition"]))
+
+
+def _check_definition(text: str) -> Iterator[ConfigError]:
+    from ...spaces.definition import build, read_definition
+
+    try:
+        build(read_definition(text + "\n"))
+    except ConfigError as error:
+        place = error.place.rpartition(": ")[2]  # the line is that of one line of JSON
+        yield ConfigError(f"space.definition.{place}", error.value, error.allowed, error.hint)
+    except SpaceError as error:
+        yield ConfigError("space.definition", "parts that do not fit together", str(error))
 
 
 def _check_task(job: JobSpec, local: bool) -> Iterator[ConfigError]:

@@ -6,7 +6,9 @@ the service goes through.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -47,6 +49,18 @@ class SpaceSection(Section):
     name: str
     preset: str | None = Field(default=None, description="One of the space's presets; its first one if left out.")
     options: dict[str, Scalar] = Field(default={}, description="What adapts the preset, e.g. classes.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_definition(cls, value: Any) -> Any:
+        """`{definition: {...}}`, a space in the gene language, is the catalog's `custom` with that option."""
+        if not isinstance(value, Mapping) or "definition" not in value:
+            return value
+        if set(value) != {"definition"}:
+            raise ValueError("either a definition alone, or name, preset and options")
+        definition = value["definition"]
+        text = definition if isinstance(definition, str) else json.dumps(definition)
+        return {"name": "custom", "options": {"definition": text}}
 
 
 class TaskSection(Section):
