@@ -43,7 +43,7 @@ class ProbeSettings:
     held_out_networks: int = 60
 
     def __post_init__(self) -> None:
-        for name, least in (("kernels", 1), ("calibration_networks", 12), ("held_out_networks", 2)):
+        for name, least in (("kernels", 20), ("calibration_networks", 12), ("held_out_networks", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(f"latency.{name}", getattr(self, name), f"at least {least}")
 

@@ -1,6 +1,6 @@
 """Write ``docs/spaces.md``: every family of the catalog, with a picture of one of its architectures.
 
-    python -m archsmith.spaces.catalog_page docs
+python -m archsmith.spaces.catalog_page docs
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["page", "pictured", "write"]
 
 HEAD = """# Search spaces
 
-Generated from the catalog by `python -m archsmith.spaces.catalog_page docs`; do not edit by hand. Genes and sizes are those
-of the first preset; a size counts genomes in canonical form. Any of these is built with
-`archsmith.spaces.get(name, preset)`, checked with `archsmith spaces check`, and named in a job under `space`. For one that is
-not here, see [a space of your own](your-own-space.md).
+Generated from the catalog by `python -m archsmith.spaces.catalog_page docs`; do not edit by hand. Genes and sizes are
+those of the first preset; a size counts genomes in canonical form. Any of these is built with
+`archsmith.spaces.get(name, preset)`, checked with `archsmith spaces check`, and named in a job under `space`. For one
+that is not here, see [a space of your own](your-own-space.md).
 """
 
 

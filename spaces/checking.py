@@ -166,12 +166,14 @@ def _windows(ops: tuple[Op, ...]) -> Iterator[Finding]:
         unseen, taps = unseen_taps(op)
         if 2 * unseen >= taps > 1:
             message = (
-                f"{unseen} of {taps} taps of its window never meet the image {op.inputs[0].shape[1:]}: they see nothing "
-                "but padding. Use a smaller kernel or dilation there."
+                f"{unseen} of {taps} taps of its window never meet the image {op.inputs[0].shape[1:]}: they see "
+                "nothing but padding. Use a smaller kernel or dilation there."
             )
             yield Finding("unseen_window", "error" if op.attributes["dilation"] != 1 else "warning", op.name, message)
         if op.kind == "conv_transpose2d" and op.attributes["stride"] == 1:
-            message = "a transposed convolution at stride 1 computes what a plain one can; use conv, or a stride above 1."
+            message = (
+                "a transposed convolution at stride 1 computes what a plain one can; use conv, or a stride above 1."
+            )
             yield Finding("duplicate", "error", op.name, message)
 
 
@@ -260,7 +262,8 @@ def _same(space: SearchSpace, row: Population, gene: int, pair: tuple[int, int])
     inputs = space.example_inputs(2)
     networks = [space.network(each, seed=0) for each in (first, second)]
     return all(
-        torch.equal(*(outputs(network, inputs, training=training) for network in networks)) for training in (True, False)
+        torch.equal(*(outputs(network, inputs, training=training) for network in networks))
+        for training in (True, False)
     )
 
 

@@ -28,7 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .language import (
-    BLOCKS, Block, Branches, Choose, Definition, Node, OneOf, Parameter, Repeat, Residual, Sequence, Shared,
+    BLOCKS,
+    Block,
+    Branches,
+    Choose,
+    Definition,
+    Node,
+    OneOf,
+    Parameter,
+    Repeat,
+    Residual,
+    Sequence,
+    Shared,
     check_parameter,
 )  # fmt: skip
 from .strict_yaml import line_numbers, load_yaml
@@ -151,7 +162,9 @@ class _Reader:
         try:
             return Block(kind=kind, parameters=parameters, name=name)
         except ConfigError as error:
-            raise ConfigError(f"{place}.{error.place.rpartition('.')[2]}", error.value, error.allowed, error.hint) from error
+            raise ConfigError(
+                f"{place}.{error.place.rpartition('.')[2]}", error.value, error.allowed, error.hint
+            ) from error
 
     def combining(self, place: str, word: str, data: Mapping[str, Any], depth: int) -> Node:
         """A node that combines others."""

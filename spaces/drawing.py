@@ -27,21 +27,26 @@ LABELS: Final = 168
 GAP: Final = 22
 
 STYLE: Final = """
-svg { --ink: var(--archsmith-ink, #1f2430); --faint: var(--archsmith-faint, #6b7280); --line: var(--archsmith-line, #c9ced8);
+svg { --ink: var(--archsmith-ink, #1f2430); --faint: var(--archsmith-faint, #6b7280);
+  --line: var(--archsmith-line, #c9ced8);
   --paper: var(--archsmith-paper, #ffffff); --conv: #dbe8ff; --conv-edge: #4f7fd6; --attention: #eadcff;
   --attention-edge: #8b5cd6; --dense: #ffe7cc; --dense-edge: #d08a2e; --pool: #e3e7ec; --pool-edge: #8a93a3;
   --mixed: #d5f0e3; --mixed-edge: #3a9a6c; }
-@media (prefers-color-scheme: dark) { svg { --ink: var(--archsmith-ink, #e6e9f0); --faint: var(--archsmith-faint, #9aa3b5);
-  --line: var(--archsmith-line, #434a5a); --paper: var(--archsmith-paper, #14171f); --conv: #1f3157; --conv-edge: #7aa2f0;
+@media (prefers-color-scheme: dark) { svg { --ink: var(--archsmith-ink, #e6e9f0);
+  --faint: var(--archsmith-faint, #9aa3b5);
+  --line: var(--archsmith-line, #434a5a); --paper: var(--archsmith-paper, #14171f); --conv: #1f3157;
+  --conv-edge: #7aa2f0;
   --attention: #36255a; --attention-edge: #b492f0; --dense: #4a3413; --dense-edge: #e0a95a; --pool: #2c323d;
   --pool-edge: #8f98a8; --mixed: #163d2c; --mixed-edge: #5fc195; } }
 text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--ink); }
 .title { font-size: 17px; font-weight: 600; } .note { font-size: 12px; fill: var(--faint); }
 .stage { font-size: 13px; font-weight: 600; } .main { font-size: 12px; font-weight: 600; text-anchor: middle; }
 .more { font-size: 11px; text-anchor: middle; } .below { font-size: 10.5px; fill: var(--faint); text-anchor: middle; }
-.flow { stroke: var(--line); stroke-width: 1.5; fill: none; } .skip { stroke: var(--faint); stroke-width: 1.5; fill: none; }
+.flow { stroke: var(--line); stroke-width: 1.5; fill: none; } .skip { stroke: var(--faint); stroke-width: 1.5;
+  fill: none; }
 .tip { fill: var(--line); } .paper { fill: var(--paper); }
-.conv { fill: var(--conv); stroke: var(--conv-edge); } .attention { fill: var(--attention); stroke: var(--attention-edge); }
+.conv { fill: var(--conv); stroke: var(--conv-edge); } .attention { fill: var(--attention);
+  stroke: var(--attention-edge); }
 .dense { fill: var(--dense); stroke: var(--dense-edge); } .pool { fill: var(--pool); stroke: var(--pool-edge); }
 .mixed { fill: var(--mixed); stroke: var(--mixed-edge); }
 """.strip()
@@ -213,7 +218,9 @@ def _cell(ops: list[Op]) -> tuple[str, str]:
             names[op.kind.removesuffix("_pool2d") + " pool"] += 1
         elif op.kind in {"conv1d", "conv2d"} and _spatial(op):
             names[("dw " if _depthwise(op) else "conv ") + _window(op)] += 1
-    texts = [f"{count} {name}" if count > 1 else name for name, count in sorted(names.items(), key=lambda i: (-i[1], i[0]))]
+    texts = [
+        f"{count} {name}" if count > 1 else name for name, count in sorted(names.items(), key=lambda i: (-i[1], i[0]))
+    ]
     if not texts:
         return "1×1 and sums", ""
     return texts[0], ", ".join(texts[1:3]) + (" …" if len(texts) > 3 else "")
@@ -249,7 +256,7 @@ def _size(box: Box) -> tuple[float, float]:
 def _row(
     stage: str, members: list[Box], y: float, previous: tuple[float, float] | None
 ) -> tuple[list[str], float, tuple[float, float]]:
-    """One row from height `y` on, "" for a stage that goes on; `previous` is where the flow comes from. Also the next height and flow."""
+    """One row from height `y` on, "" for a stage that goes on; `previous` is where the flow starts."""
     tall = max(_size(box)[1] for box in members)
     over = 16 if any(box.skip for box in members) else 4
     middle = y + over + tall / 2

@@ -307,16 +307,17 @@ BLOCKS: Final[Mapping[str, Mapping[str, Value | None]]] = MappingProxyType({
 SINGLE: Final = frozenset({("inverted_bottleneck", "activation"), ("squeeze_excite", "activation")})
 """Parameters that may not be choices: the blocks' shared layers have one activation."""
 
-MODULE_WORDS: Final = frozenset(
-    "T_destination add_module apply bfloat16 bias buffers call_super_init children compile cpu cuda dims double "
-    "dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu keys "
-    "load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters "
-    "register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
-    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty "
-    "train training type xpu zero_grad".split()
-)
+MODULE_WORDS: Final = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "bias", "buffers", "call_super_init", "children", "compile",
+    "cpu", "cuda", "dims", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer",
+    "get_extra_state", "get_parameter", "get_submodule", "half", "ipu", "keys", "load_state_dict", "modules",
+    "mtia", "named_buffers", "named_children", "named_modules", "named_parameters", "parameters",
+    "register_backward_hook", "register_buffer", "register_forward_hook", "register_forward_pre_hook",
+    "register_full_backward_hook", "register_full_backward_pre_hook", "register_load_state_dict_post_hook",
+    "register_load_state_dict_pre_hook", "register_module", "register_parameter", "register_state_dict_post_hook",
+    "register_state_dict_pre_hook", "requires_grad_", "set_extra_state", "set_submodule", "share_memory",
+    "state_dict", "to", "to_empty", "train", "training", "type", "xpu", "zero_grad"
+})  # fmt: skip
 """Names that torch modules already use for something else."""
 
 

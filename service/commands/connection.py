@@ -66,6 +66,15 @@ class ServerFile:
         """The server has ended."""
         self._path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def told(self, url: str) -> Iterator[None]:
+        """Tell where the server listens for as long as the block runs."""
+        self.write(url)
+        try:
+            yield
+        finally:
+            self.clear()
+
 
 @contextlib.contextmanager
 def own_store(settings: Settings, *, patience_s: float = 0.0) -> Iterator[tuple[Store, StoreLock | None]]:

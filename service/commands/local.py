@@ -19,7 +19,7 @@ from ..store.faults import Conflict
 from ..store.records import JobState, SearchRecord
 from ..store.store import Store
 from ..worker.runner import Worker
-from .connection import serve_in_thread, store_or_server
+from .connection import ServerFile, serve_in_thread, store_or_server
 from .output import console, errors
 from .show import print_front, print_report
 
@@ -78,7 +78,7 @@ def _work(settings: Settings, store: Store, record: SearchRecord, *, output: Pat
     lease = store.claim(worker.name, job_id=record.id, ttl_s=settings.lease_ttl_s)
     if lease is None:
         raise Conflict(f"run search {record.number}", store.search(record.id).state, ["queued"])
-    with serve_in_thread(settings, store) as url, Client(url) as client:
+    with serve_in_thread(settings, store) as url, ServerFile(settings).told(url), Client(url) as client:
         search = client.searches.get(record.id)
         watcher = threading.Thread(target=_show, args=(search, not quiet), name="watcher", daemon=True)
         watcher.start()

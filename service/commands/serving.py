@@ -49,8 +49,7 @@ def serve(settings: Settings, *, quiet: bool = False) -> int:
         store, lock = stack.enter_context(own_store(settings, patience_s=TAKE_OVER_S))
         server = create_server(create_app(settings, store), settings)
         supervisor = Supervisor(settings, store, lock) if lock is not None or settings.worker_in_server else None
-        address = ServerFile(settings)
-        address.write(settings.url)
+        stack.enter_context(ServerFile(settings).told(settings.url))
         if not quiet:
             console.print(f"Dashboard: {settings.url}  (store: {settings.store_url}; Ctrl-C stops)")
         if supervisor is not None:
@@ -60,7 +59,6 @@ def serve(settings: Settings, *, quiet: bool = False) -> int:
         finally:
             if supervisor is not None:
                 supervisor.stop()
-            address.clear()
     return 0
 
 

@@ -170,7 +170,7 @@ class CostModelSection(Section):
     The fields are those of `hwmodels.probing.ProbeSettings`.
     """
 
-    kernels: int | None = Field(default=None, ge=1, description="Distinct kernels measured alone, at most.")
+    kernels: int | None = Field(default=None, ge=20, description="Distinct kernels measured alone, at most.")
     calibration_networks: int | None = Field(default=None, ge=12, description="Whole networks the fit sees.")
     held_out_networks: int | None = Field(default=None, ge=2, description="Whole networks that only check it.")
 

@@ -16,7 +16,7 @@ __all__ = ["ElasticWindow"]
 
 
 class ElasticWindow(nn.Module):
-    """`Window` with shared weights: every one of `specs` takes prefixes of the channels and the centre of the kernel."""
+    """`Window` with shared weights: each of `specs` takes prefixes of the channels, the centre of the kernel."""
 
     def __init__(self, specs: Sequence[WindowSpec]) -> None:
         super().__init__()

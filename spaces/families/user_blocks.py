@@ -106,7 +106,9 @@ WINDOWS = frozenset({"conv", "conv_transpose", "depthwise"})
 NO_OPS = frozenset({"dropout", "identity", "noise"})
 """Blocks that compute nothing in evaluation."""
 
-IMAGE_ONLY = frozenset({"avg_pool", "global_pool", "inverted_bottleneck", "max_pool", "norm", "squeeze_excite", *WINDOWS})
+IMAGE_ONLY = frozenset(
+    {"avg_pool", "global_pool", "inverted_bottleneck", "max_pool", "norm", "squeeze_excite", *WINDOWS}
+)
 
 
 def block_ops(name: str, x: Tensor, spec: BlockSpec) -> tuple[Op, ...]:

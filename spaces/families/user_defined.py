@@ -199,7 +199,7 @@ class UserSpace(SearchSpace):
         return tuple(Site(place.path, place.specs.genes, _site_ops(place)) for place in self.plan.places)
 
     def key_form(self, genomes: Population) -> NDArray[np.integer]:
-        """[B, 8] digests of what is computed: unused genes, equal options and the order of added branches do not count."""
+        """[B, 8] digests of what is computed: unused genes, equal options, the order of a sum do not count."""
         return self._keys(genomes, self.site_index)
 
     # --- networks ---------------------------------------------------------------------------------------------------

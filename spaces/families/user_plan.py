@@ -12,7 +12,18 @@ from ...errors import ConfigError, SpaceError
 from ..choice_table import ChoiceTable, combine
 from ..gene import Gene, When
 from ..language import (
-    Block, Branches, Choose, Definition, Node, OneOf, Parameter, Repeat, Residual, Sequence, Shared, check_name,
+    Block,
+    Branches,
+    Choose,
+    Definition,
+    Node,
+    OneOf,
+    Parameter,
+    Repeat,
+    Residual,
+    Sequence,
+    Shared,
+    check_name,
     check_parameter,
 )  # fmt: skip
 from ..op import Shape, Tensor
@@ -271,7 +282,7 @@ class _Compiler:
         return Loop(times, tuple(parts)), self.either(here, times, flows)
 
     def deeper(self, here: _Here, times: ChoiceTable, needed: int, number: int) -> _Here:
-        """Inside a repetition: genes are active when more than `needed` are made, the place there when over `number`."""
+        """Inside repetition `number`, there when more are made; its genes are active from `needed` on."""
         (position,) = times.genes
         gene = self.plan.genes[position]
         deep = [index for index, count in enumerate(times.cells) if count > number]
@@ -322,7 +333,9 @@ class _Compiler:
 
         def check(shape: Shape | None, zero: bool) -> None:
             if shape is not None and zero:
-                raise SpaceError("reads nothing but zeros; a `zero` block must end a branch of `branches` or `residual`.")
+                raise SpaceError(
+                    "reads nothing but zeros; a `zero` block must end a branch of `branches` or `residual`."
+                )
 
         combine(self.plan.genes, place, check, [flow.shape, flow.zero])
 
@@ -355,4 +368,3 @@ def _merged(how: str, spec: MergeSpec | None) -> Shape | None:
     if how == "add" or len(spec.live) == 1:
         return spec.shapes[0]
     return (sum(shape[0] for shape in spec.shapes), *spec.shapes[0][1:])
-

@@ -58,10 +58,10 @@ def test_section_mirrors_the_settings_of_its_stage(section: type, settings: type
 
 
 def test_plan_settings_are_those_the_stages_take(tmp_path: Path) -> None:
-    text = MINIMAL + "supernet: {steps: 7}\ncost_model: {kernels: 9}\nverify: {steps: 11, audit: 3}\n"
+    text = MINIMAL + "supernet: {steps: 7}\ncost_model: {kernels: 29}\nverify: {steps: 11, audit: 3}\n"
     plan = plan_of(load_job(write(tmp_path, text)), PoolSpec())
     assert SupernetSettings.from_json(plan.supernet).steps == 7
-    assert LatencySettings.from_json(plan.cost_model).probes.kernels == 9
+    assert LatencySettings.from_json(plan.cost_model).probes.kernels == 29
     assert StandaloneSettings.from_json(plan.standalone).steps == 11
     assert (plan.members, plan.audit) == (5, 3)
 

@@ -171,3 +171,9 @@ def test_front_plot_unknown_label_lists_labels() -> None:
     with pytest.raises(Exception, match=r"'acc' is no objective of this front; choose among \['accuracy'\]"):
         Front(resource).plot(x="acc")
     assert Front(resource).to_pandas().empty
+
+
+def test_rename_and_cancel_at_once(client: Client, filled: str) -> None:
+    search = client.searches.get(filled)
+    assert search.rename("better").resource.name == "better"
+    assert search.cancel(mode="kill").resource.cancel_mode == "kill"
