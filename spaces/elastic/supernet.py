@@ -44,8 +44,7 @@ class Supernet(nn.Module, ABC):
         network = self.blank_network(architecture)
         shared = self.state_dict()
         slices = {
-            name: self.slice_of(name, shared, blank.shape, architecture)
-            for name, blank in network.state_dict().items()
+            name: self.slice_of(name, shared, blank.shape, architecture) for name, blank in network.state_dict().items()
         }
         network.to(next(self.parameters()).device).load_state_dict(slices)
         return network.train(self.training)

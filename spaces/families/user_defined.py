@@ -1,4 +1,4 @@
-"""Search spaces that their users describe: what `language.py` says becomes networks, Ops, sites, keys and a supernet.
+"""Spaces that users describe in the gene language: nested, conditional and repeated choices of building blocks.
 
 A definition is compiled once (`user_plan.py`). An architecture then resolves to a program of steps, and the standalone
 network, its Ops and the supernet all run that program.
@@ -334,7 +334,10 @@ def _site_ops(place: Leaf | Merge) -> Callable[[tuple[int, ...]], tuple[Op, ...]
         if isinstance(spec, BlockSpec):
             return block_ops(place.path, Tensor(f"{place.path}.input", spec.shape), spec)
         assert isinstance(place, Merge)
-        tensors = tuple(Tensor(f"{place.path}.{index}", shape) for index, shape in enumerate(spec.shapes))
+        tensors = tuple(
+            Tensor(f"{place.path}.{'input' if same else index}", shape)
+            for index, (shape, same) in enumerate(zip(spec.shapes, spec.same, strict=True))
+        )
         return _meeting_ops(place.path, place.how, Tensor(f"{place.path}.input", spec.read), tensors)
 
     return build

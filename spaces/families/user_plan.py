@@ -66,10 +66,11 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class MergeSpec:
-    """How branches meet: which of them are not zero, and the shape that each of those has."""
+    """How branches meet: which are not zero, the shape each of those has, and whether it is the input itself."""
 
     live: tuple[int, ...]
     shapes: tuple[Shape, ...]
+    same: tuple[bool, ...]
     read: Shape
 
 
@@ -119,10 +120,14 @@ class _Here:
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
-    """What reaches a place: its shape (None where nothing does), and whether it is all zeros."""
+    """What reaches a place: its shape (None where nothing does), whether it is zeros, or what enters the branch."""
 
     shape: ChoiceTable
     zero: ChoiceTable
+    same: ChoiceTable
+
+
+NO = ChoiceTable.constant(False)
 
 
 def compile_definition(definition: Definition) -> Plan:
@@ -134,7 +139,7 @@ def compile_definition(definition: Definition) -> Plan:
     """
     compiler = _Compiler(definition)
     shape = (definition.channels, definition.resolution, definition.resolution)
-    flow = _Flow(ChoiceTable.constant(shape), ChoiceTable.constant(False))
+    flow = _Flow(ChoiceTable.constant(shape), NO, NO)
     compiler.plan.root, flow = compiler.walk(definition.body, _Here("body", ""), flow)
     compiler.forbid_zero("the end of the space", flow)
     if unused := sorted(set(definition.genes) - compiler.used):
@@ -236,7 +241,7 @@ class _Compiler:
         zero = flow.zero
         if kind == "zero":
             zero = combine(self.plan.genes, place, lambda s: s is not None, [specs]).reduced()
-        return leaf, _Flow(shape, zero)
+        return leaf, _Flow(shape, zero, flow.same if kind in NO_OPS else NO)
 
     def switch(self, node: Choose, here: _Here, flow: _Flow) -> tuple[Part, _Flow]:
         labels = tuple(check_name(f"{here.genes}.choose", label) for label in node.options)
@@ -301,13 +306,15 @@ class _Compiler:
         place = here.genes or "body"
         shape = combine(self.plan.genes, place, lambda at, *each: each[at], [pick, *(f.shape for f in flows)])
         zero = combine(self.plan.genes, place, lambda at, *each: each[at], [pick, *(f.zero for f in flows)])
-        return _Flow(shape.reduced(), zero.reduced())
+        same = combine(self.plan.genes, place, lambda at, *each: each[at], [pick, *(f.same for f in flows)])
+        return _Flow(shape.reduced(), zero.reduced(), same.reduced())
 
     def merge(self, named: list[tuple[str, Node]], how: str, here: _Here, flow: _Flow) -> tuple[Part, _Flow]:
         if how not in {"add", "concat"}:
             raise ConfigError(f"{here.genes}.merge", how, "add or concat")
         self.forbid_zero(f"{here.genes} (branches)", flow)
-        made = [self.walk(part, here.below(name), flow) for name, part in named]
+        inside = _Flow(flow.shape, flow.zero, ChoiceTable.constant(True))
+        made = [self.walk(part, here.below(name), inside) for name, part in named]
         flows = [left for _, left in made]
         tests = self.presence(here)
 
@@ -315,18 +322,21 @@ class _Compiler:
             if read is None or not all(rest[: len(tests)]):
                 return None
             each = rest[len(tests) :]
-            shapes, zeros = each[: len(made)], each[len(made) :]
+            shapes, zeros, sames = (each[start : start + len(made)] for start in range(0, len(each), len(made)))
             live = tuple(index for index, zero in enumerate(zeros) if not zero)
             kept: tuple[Shape, ...] = tuple(shapes[index] for index in live)  # type: ignore[misc]  # shapes where present
             _check_meeting(how, [name for name, _ in named], live, kept)
-            return MergeSpec(live, kept, read)
+            return MergeSpec(live, kept, tuple(bool(sames[index]) for index in live), read)
 
-        inputs = [flow.shape, *tests, *(f.shape for f in flows), *(f.zero for f in flows)]
+        inputs = [flow.shape, *tests, *(f.shape for f in flows), *(f.zero for f in flows), *(f.same for f in flows)]
         specs = combine(self.plan.genes, here.genes or "branches", spec, inputs).reduced()
         merge = Merge(here.path, how, tuple(part for part, _ in made), specs, len(self.plan.places))
         self.plan.places.append(merge)
         shape = combine(self.plan.genes, here.genes, lambda s: _merged(how, s), [specs]).reduced()
-        return merge, _Flow(shape, ChoiceTable.constant(False))
+        kept = combine(
+            self.plan.genes, here.genes, lambda s, same: bool(s and s.same == (True,) and same), [specs, flow.same]
+        )
+        return merge, _Flow(shape, NO, kept.reduced())
 
     def forbid_zero(self, place: str, flow: _Flow) -> None:
         """Zeros may only meet other branches."""
