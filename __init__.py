@@ -1,4 +1,4 @@
-"""archsmith: hardware-aware neural architecture search, from your space, data and devices to a verified Pareto front."""
+"""archsmith: hardware-aware neural architecture search, from your data and devices to a verified Pareto front."""
 
 from __future__ import annotations
 
