@@ -32,8 +32,8 @@ CHECKS: Final = (
 MAC_BUDGET: Final = 4_000_000_000
 """Multiply-accumulates that running sampled networks may take."""
 
-CONTEXTS: Final = 3
-"""Architectures in which a gene's values are compared."""
+CONTEXTS: Final = 12
+"""Architectures in which two values of a gene must compute the same before they are called so; some matter in few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,12 @@ def _compare_values(space: SearchSpace, rng: np.random.Generator) -> Iterator[Fi
     pool = space.sample(512, rng)
     active = space.active(pool)
     for index, gene in enumerate(space.genes):
-        rows = pool[active[:, index]][:CONTEXTS]
+        rows = pool[active[:, index]]
         if gene.cardinality < 2 or not len(rows) or gene.name.startswith("recipe."):
             continue
-        same = set(itertools.combinations(range(gene.cardinality), 2))
-        for row in rows:
+        pairs = itertools.combinations(range(gene.cardinality), 2)
+        same = {pair for pair in pairs if _costs_agree(space, rows, index, pair)}
+        for row in rows[:CONTEXTS]:
             same = {pair for pair in same if _same(space, row, index, pair)}
         groups = _groups(gene.cardinality, same)
         if len(groups) == 1:
@@ -239,18 +240,22 @@ def _groups(n: int, same: set[tuple[int, int]]) -> list[list[int]]:
     return list(members.values())
 
 
-def _same(space: SearchSpace, row: Population, gene: int, pair: tuple[int, int]) -> bool:
-    """Whether two values of a gene give one computation in the architecture of `row`.
+def _with_value(space: SearchSpace, rows: Population, gene: int, choice: int) -> Population:
+    """[B, G] `rows` with one gene set; genes that this activates take defaults, or any two values would differ."""
+    filled = np.where(space.active(rows), rows, space.table.defaults).astype(np.int16)
+    filled[:, gene] = choice
+    return space.canonical(filled)
 
-    Genes that only one of the values activates would make any two differ; they take their defaults.
-    """
-    filled = np.where(space.active(row[None])[0], row, space.table.defaults)
-    both = np.repeat(filled[None], 2, axis=0)
-    both[:, gene] = pair
-    both = space.canonical(both.astype(np.int16))
-    if len(set(space.macs(both).tolist())) > 1 or len(set(space.params(both).tolist())) > 1:
-        return False
-    first, second = (space.decode(each) for each in both)
+
+def _costs_agree(space: SearchSpace, rows: Population, gene: int, pair: tuple[int, int]) -> bool:
+    """Whether two values of a gene give equal MACs and parameters in every one of `rows`."""
+    first, second = (_with_value(space, rows, gene, choice) for choice in pair)
+    return all(np.array_equal(cost(first), cost(second)) for cost in (space.macs, space.params))
+
+
+def _same(space: SearchSpace, row: Population, gene: int, pair: tuple[int, int]) -> bool:
+    """Whether two values of a gene give one computation in the architecture of `row`."""
+    first, second = (space.decode(_with_value(space, row[None], gene, choice)[0]) for choice in pair)
     try:
         if op_signature(space.ops(first)) != op_signature(space.ops(second)):
             return False

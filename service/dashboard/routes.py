@@ -21,6 +21,7 @@ from ..store.faults import NotFound
 from ..store.records import FrontView as FrontName
 from ..store.records import JobState, Role, SearchRecord, TrialRecord
 from ..store.store import Store
+from .picture import picture_of, picture_response
 from .reading.front import chart_json, front_view
 from .reading.listing import device_row, job_row
 from .reading.log import EventTail, log_view
@@ -70,6 +71,7 @@ def create_router(
         ("/searches/{search_id}/log", dashboard.log),
         ("/searches/{search_id}/chart", dashboard.chart),
         ("/searches/{search_id}/trials/{number}", dashboard.trial),
+        ("/searches/{search_id}/trials/{number}/architecture.svg", dashboard.architecture),
         ("/jobs", dashboard.jobs),
         ("/devices", dashboard.devices),
         ("/static/{name:path}", dashboard.static),
@@ -150,10 +152,21 @@ class Dashboard:
             search,
             trial,
             on_front=on_front,
-            href=f"{_root(request)}/searches/{search.id}",
+            drawn=picture_of(search, trial) is not None,
+            href=_href(request, search),
             api=_root(request) + self.api,
         )
         return self.renderer.page(request, "trial.html", section="Searches", trial=view)
+
+    @_or_missing
+    def architecture(self, request: Request, search_id: str, number: int) -> Response:
+        """The picture on a trial's page."""
+        search = self.store.search(search_id)
+        trial = self.store.trial(search.id, number)
+        svg = picture_of(search, trial)
+        if svg is None:
+            raise NotFound("picture", f"architecture of trial {number}")
+        return picture_response(request, svg, trial.arch_key)
 
     def jobs(self, request: Request) -> Response:
         """The latest jobs."""

@@ -319,7 +319,7 @@ class TrialValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialView:
-    """Everything on a trial's page."""
+    """Everything on a trial's page; `picture_href` is empty where its architecture cannot be drawn."""
 
     number: int
     search_name: str
@@ -330,6 +330,7 @@ class TrialView:
     facts: tuple[tuple[str, str], ...]
     arch_key: str
     space: str
+    picture_href: str
     notice: str
     globals: tuple[tuple[str, str], ...]
     grids: tuple[GeneGrid, ...]

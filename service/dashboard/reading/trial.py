@@ -1,4 +1,4 @@
-"""One trial's page: its architecture as a table, believed beside measured, and its files."""
+"""One trial's page: its architecture as picture and table, believed beside measured, and its files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _FACTORLESS: Final = frozenset({"%"})
 """Units whose differences are shown in points instead of in percent."""
 
 
-def trial_view(search: SearchRecord, trial: TrialRecord, *, on_front: bool, href: str, api: str) -> TrialView:
-    """Everything on the page of `trial`."""
+def trial_view(
+    search: SearchRecord, trial: TrialRecord, *, on_front: bool, drawn: bool, href: str, api: str
+) -> TrialView:
+    """Everything on the page of `trial`, at the search's address `href`; `drawn` says whether a picture exists."""
     general, grids = gene_tables(trial.choices or {})
     measured = measured_cells(trial)
     space = (
@@ -40,6 +42,7 @@ def trial_view(search: SearchRecord, trial: TrialRecord, *, on_front: bool, href
         ),
         arch_key=trial.arch_key,
         space=f"{space} / {preset}" if preset else space,
+        picture_href=f"{href}/trials/{trial.number}/architecture.svg" if drawn else "",
         notice=_notice(trial),
         globals=general if trial.choices else (("Genome", " ".join(map(str, trial.genome))),),
         grids=grids,

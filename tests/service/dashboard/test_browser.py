@@ -265,6 +265,25 @@ def test_trial_page_shows_architecture_and_both_values(page, served):
     assert download.value.suggested_filename == "model.onnx"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_trial_page_shows_its_picture_on_the_page_s_ground(page, served, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"/searches/{served.finished.id}/trials/0")
+    picture = page.get_by_test_id("picture")
+    until(lambda: picture.evaluate("(image) => image.complete && image.naturalWidth > 0"))
+    assert (
+        picture.bounding_box()["width"] == 760
+    )  # scrolls inside its card, as text of a third of its size says nothing
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1440, "height": 900})
+    image = pixels(page, "[data-testid=picture]").astype(int).mean(axis=2)
+    ground, ink = (255, 0x30) if scheme == "light" else (0x17, 0xE0)
+    assert (abs(image - ground) < 10).mean() > 0.5
+    assert (abs(image - ink) < 24).sum() > 500
+    check_accessibility(page)
+
+
 @pytest.mark.parametrize("path", ["/searches", "/jobs", "/devices"])
 def test_pages_name_their_controls_and_have_one_main_heading(page, served, path):
     page.goto(path)

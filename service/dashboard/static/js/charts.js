@@ -145,10 +145,11 @@ export function drawPareto(element, scene) {
     ...(measured.length ? [pointTrace(measured, true, x, y, colors)] : []),
     ...ringTrace(scene.picked, x, y, colors),
   ];
+  const shown = [...points, ...scene.links.map((link) => link.from)];
   const layout = {
     ...baseLayout(colors, { l: 64, r: 24, t: 16, b: 52 }),
-    xaxis: { ...axisLayout(x, scene.xlog, colors), range: firstRange(points.map((point) => point.x), scene.cloud.x, x, scene.xlog) },
-    yaxis: { ...axisLayout(y, scene.ylog, colors), range: firstRange(points.map((point) => point.y), scene.cloud.y, y, scene.ylog) },
+    xaxis: { ...axisLayout(x, scene.xlog, colors), range: firstRange(shown.map((point) => point.x), scene.cloud.x, x, scene.xlog) },
+    yaxis: { ...axisLayout(y, scene.ylog, colors), range: firstRange(shown.map((point) => point.y), scene.cloud.y, y, scene.ylog) },
     // A reader's zoom survives live updates, and is dropped when the axes change.
     uirevision: [x.key, y.key, scene.xlog, scene.ylog].join(" "),
   };
@@ -169,7 +170,7 @@ export function drawHypervolume(element, history, against) {
   const layout = {
     ...baseLayout(colors, { l: 44, r: 16, t: 10, b: 40 }), hovermode: "x", dragmode: false,
     xaxis: { ...axisLayout(axis, false, colors), nticks: 5, rangemode: "tozero" },
-    yaxis: { ...axisLayout({ label: "", unit: "" }, false, colors), nticks: 5, title: { text: "" } },
+    yaxis: { ...axisLayout({ label: "", unit: "" }, false, colors), nticks: 5, title: { text: "" }, exponentformat: "power" },
   };
   return window.Plotly.react(element, [trace], layout, CONFIG);
 }
