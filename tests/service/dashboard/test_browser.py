@@ -203,13 +203,17 @@ def test_best_under_a_limit_respects_the_limit(page, served):
 
 def test_front_table_sorts_by_a_column_in_both_directions(page, served):
     open_search(page, served.finished)
-    values = lambda: [  # noqa: E731  # read twice
-        float(cell.get_attribute("data-sort")) for cell in page.locator("#front tbody tr td:nth-child(2)").all()
-    ]
+    # Read in one go: a live update may swap the rows between two reads.
+    sorted_by = """(sign) => {
+        const cells = [...document.querySelectorAll("#front tbody tr td:nth-child(2)")];
+        const values = cells.map((cell) => sign * Number(cell.dataset.sort));
+        return values.length > 2 && values.every((value, row) => row === 0 || values[row - 1] <= value);
+    }"""
+    assert not page.evaluate(sorted_by, 1)
     page.get_by_role("button", name="Accuracy, %").click()
-    assert values() == sorted(values(), reverse=True)
+    page.wait_for_function(sorted_by, arg=-1)
     page.get_by_role("button", name="Accuracy, %").click()
-    assert values() == sorted(values())
+    page.wait_for_function(sorted_by, arg=1)
     assert page.locator("th[data-column=accuracy]").get_attribute("aria-sort") == "ascending"
 
 
