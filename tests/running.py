@@ -121,9 +121,10 @@ def assert_same(one: Found, other: Found) -> None:
 
 
 def forget(folder: Path, *kinds: str) -> None:
-    """Remove stored results of these kinds, so that their stage has to be done again."""
+    """Remove stored results of these kinds, so that their stage has to be done again, and every remembered score."""
     engine = sqlalchemy.create_engine(store_url(folder))
     with engine.begin() as conn:
+        conn.execute(sqlalchemy.text("DELETE FROM evaluation"))
         for kind in kinds:
             for table in ("stored_result_file", "stored_result"):
                 conn.execute(sqlalchemy.text(f"DELETE FROM {table} WHERE kind = :kind"), {"kind": kind})

@@ -191,6 +191,14 @@ class ResultStore(Protocol):
         """Store the files of `directory` with their summary; all or nothing."""
         ...
 
+    def evaluated(self, recipe: str, seed: int, keys: Sequence[str]) -> Mapping[str, float]:
+        """By architecture key, the values that this recipe and seed gave before; unknown keys are left out."""
+        ...
+
+    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float]) -> None:
+        """Remember values by architecture key; the first one of a key stays."""
+        ...
+
     def scratch(self, kind: str, identity: str) -> Path:
         """A folder for checkpoints of unfinished work, the same one after a kill and a restart."""
         ...

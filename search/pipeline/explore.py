@@ -21,14 +21,16 @@ from ..problem import Population, Problem
 from ..strategies import catalog as strategies
 from ..strategy import Results, StrategyState
 from ..study import Outcome, Study
-from .contracts import Interrupted, Recorder, Stage, StoredResult
+from .contracts import Interrupted, Recorder, ResultStore, Stage, StoredResult
 from .model import CostModels
 from .prepare import Setting
-from .train import WEIGHTS
+from .remember import Remembered
+from .train import WEIGHTS, supernet_identity
 
-__all__ = ["Exploration", "accuracy_by", "columns_of", "explore", "problem_of", "scorer_pool"]
+__all__ = ["Exploration", "accuracy_by", "columns_of", "explore", "problem_of", "scored_once", "scorer_pool"]
 
 SCORER = "archsmith.predictors.supernet.scoring:build_scorer"
+SOURCE = "predicted:supernet"
 ACCURACY = "accuracy"
 
 
@@ -41,12 +43,14 @@ class Exploration:
         results: every trial, in order of number.
         reference: [M] the reference point.
         outcome: how it ended, and what it spent.
+        reused: evaluations of this run that an earlier search had made.
     """
 
     problem: Problem
     results: Results
     reference: NDArray[np.float64]
     outcome: Outcome
+    reused: int
 
 
 def problem_of(setting: Setting, models: CostModels) -> Problem:
@@ -90,9 +94,23 @@ def accuracy_by(pool: Pool, on_scored: Callable[[int, int], None] | None = None)
             None if good else str(answer.get("error") or "cause not stated")
             for answer, good in zip(answers, ok, strict=True)
         )
-        return Measured(values=values, seconds=seconds, ok=ok, source="predicted:supernet", errors=errors)
+        return Measured(values=values, seconds=seconds, ok=ok, source=SOURCE, errors=errors)
 
     return measure
+
+
+def scored_once(
+    setting: Setting, pool: Pool, store: ResultStore, on_scored: Callable[[int, int], None] | None = None
+) -> Remembered:
+    """`accuracy_by`, but for architectures that this supernet has scored before, in whichever search."""
+    return Remembered(
+        accuracy_by(pool, on_scored),
+        setting.space,
+        store,
+        recipe=supernet_identity(setting),
+        seed=setting.plan.seed,
+        source=SOURCE,
+    )
 
 
 def columns_of(problem: Problem, models: CostModels, accuracy: Measurer) -> dict[str, Known | Measurer]:
@@ -104,7 +122,9 @@ def columns_of(problem: Problem, models: CostModels, accuracy: Measurer) -> dict
     return known | ({ACCURACY: accuracy} if ACCURACY in wanted else {})
 
 
-def explore(setting: Setting, models: CostModels, supernet: StoredResult, recorder: Recorder) -> Exploration:
+def explore(
+    setting: Setting, models: CostModels, supernet: StoredResult, *, recorder: Recorder, store: ResultStore
+) -> Exploration:
     """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
 
     Raises:
@@ -129,10 +149,11 @@ def explore(setting: Setting, models: CostModels, supernet: StoredResult, record
     if earlier is not None and earlier.reference is not None:
         teller.reference = earlier.reference
     with scorer_pool(setting, supernet) as pool:
+        accuracy = scored_once(setting, pool, store)
         study = Study(
             problem=problem,
             strategy=strategy,
-            evaluator=CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool))),
+            evaluator=CompositeEvaluator(problem, columns_of(problem, models, accuracy)),
             budget=plan.budget,
             recorder=teller,
             batch=plan.batch,
@@ -147,7 +168,9 @@ def explore(setting: Setting, models: CostModels, supernet: StoredResult, record
             f"search: {len(results) if results else 0} trials, none of them feasible, so there is no front. Raise the "
             "budget, loosen the constraints, or look at the failed trials."
         )
-    return Exploration(problem=problem, results=results, reference=teller.reference, outcome=outcome)
+    return Exploration(
+        problem=problem, results=results, reference=teller.reference, outcome=outcome, reused=accuracy.reused
+    )
 
 
 class _Teller:

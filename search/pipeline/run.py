@@ -40,7 +40,7 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str
     clock.lap(Stage.MODEL)
     report: dict[str, object] = {"supernet": dict(supernet.summary), "cost_models": models.report()}
     recorder.report(report)
-    found = explore(setting, models, supernet, recorder)
+    found = explore(setting, models, supernet, recorder=recorder, store=store)
     clock.lap(Stage.SEARCH)
     report["search"] = _search_section(found)
     recorder.report(report)
@@ -61,6 +61,7 @@ def _search_section(found: Exploration) -> dict[str, object]:
     return {
         "trials": outcome.trials,
         "failed": int((~found.results.ok).sum()),
+        "reused_evaluations": found.reused,
         "reason": outcome.reason,
         "message": outcome.message,
         "seconds": outcome.seconds,

@@ -29,7 +29,7 @@ from ..protocol import compare_fronts, relative_improvement
 from ..strategy import Proposals, Results
 from .alone import Trained, train_alone
 from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, StoredResult, VerifiedMember
-from .explore import ACCURACY, Exploration, accuracy_by, columns_of, scorer_pool
+from .explore import ACCURACY, Exploration, columns_of, scored_once, scorer_pool
 from .model import CostModels
 from .prepare import Setting
 from .select import random_feasible, spread_members
@@ -72,7 +72,7 @@ def verify(
     architectures = [setting.space.decode(row) for row in (*found.results.genomes[chosen], *audit)]
     unique = list({architecture.key: architecture for architecture in architectures}.values())
     steps.trainings = len(unique)
-    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit, steps=steps)
+    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit, steps=steps, store=store)
     trained = train_alone(setting, unique, steps.trained, store)
     of_members = [trained[architecture.key] for architecture in architectures[: len(chosen)]]
     of_audit = [trained[architecture.key] for architecture in architectures[len(chosen) :]]
@@ -141,13 +141,15 @@ def _score_random(
     rng: np.random.Generator,
     audit: Population,
     steps: _Steps,
+    store: ResultStore,
 ) -> Results:
     """As many random feasible architectures as the search had trials, scored the same way; the audit comes first."""
     problem = found.problem
     others = random_feasible(problem, max(len(found.results) - len(audit), 0), rng)
     genomes = np.concatenate([audit, others])
     with scorer_pool(setting, supernet) as pool:
-        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy_by(pool, steps.scored)))
+        accuracy = scored_once(setting, pool, store, steps.scored)
+        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy))
         return evaluator.evaluate(Proposals.full(genomes))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError
-from . import access, catalogue, events, fronts, jobs, leases, recording, results, searches, trials
+from . import access, catalogue, evaluations, events, fronts, jobs, leases, recording, results, searches, trials
 from .artifacts import ArtifactFiles
 from .database import Database
 from .migrate import upgrade
@@ -376,6 +376,19 @@ class Store:
             if lease is not None:
                 leases.fence(conn, lease)
             return results.put(conn, kind, identity, summary=summary, files=files or {})
+
+    def evaluated(self, recipe: str, keys: Sequence[str], *, seed: int, fidelity: float = 1.0) -> dict[str, float]:
+        """What these architectures were worth by this recipe before, by key; those never evaluated are left out."""
+        with self.database.read() as conn:
+            return evaluations.known(conn, recipe, keys, fidelity=fidelity, seed=seed)
+
+    def keep_evaluated(
+        self, lease: Lease, recipe: str, values: Mapping[str, float], *, seed: int, fidelity: float = 1.0
+    ) -> None:
+        """Remember values by architecture key, so that no search evaluates them again; the first one stays."""
+        with self.database.write() as conn:
+            leases.fence(conn, lease)
+            evaluations.keep(conn, recipe, values, fidelity=fidelity, seed=seed)
 
     def add_artifact(self, source: Path | bytes, *, name: str, media_type: str) -> ArtifactRecord:
         """Copy a file (or bytes) into the artifact folder, durably, and register it; equal content is stored once."""

@@ -268,6 +268,17 @@ stored_result_file = Table(
 )
 Index("ix_stored_result_file_artifact_id", stored_result_file.c.artifact_id)
 
+evaluation = Table(
+    "evaluation",
+    metadata,
+    Column("recipe", String(64), primary_key=True),
+    Column("arch_key", String(32), primary_key=True),
+    Column("fidelity", Double, primary_key=True),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", Double, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
 device = Table(
     "device",
     metadata,

@@ -6,7 +6,7 @@ import contextlib
 import mimetypes
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,15 @@ class DatabaseResultStore:
         self._runs = runs
         self._cache = runs / WORK / lease.job_id / "stored"
         self._scratch = runs / WORK / lease.job_id / "scratch"
+
+    def evaluated(self, recipe: str, seed: int, keys: Sequence[str]) -> Mapping[str, float]:
+        """Values of architectures that were evaluated by this recipe and seed before."""
+        return self._store.evaluated(recipe, keys, seed=seed)
+
+    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float]) -> None:
+        """Remember them."""
+        if values:
+            self._store.keep_evaluated(self._lease, recipe, values, seed=seed)
 
     def find(self, kind: str, identity: str) -> StoredResult | None:
         """The stored result with its files in a folder, or None."""

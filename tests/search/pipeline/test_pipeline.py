@@ -52,8 +52,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScriptRecorde
 
 @pytest.fixture
 def folder(first: tuple[Path, ScriptRecorder], tmp_path: Path) -> Path:
-    """A copy of its stored results."""
-    return Path(shutil.copytree(first[0], tmp_path / "results"))
+    """A copy of its stored results, without the remembered scores: the pool has to work again."""
+    return Path(shutil.copytree(first[0], tmp_path / "results", ignore=shutil.ignore_patterns("evaluations")))
 
 
 def without(folder: Path, *kinds: str) -> FolderStore:
@@ -84,6 +84,15 @@ def test_second_run_reuses_what_is_stored(first: tuple[Path, ScriptRecorder], fo
     trained = sum("trained alone" in message for message in messages)
     assert trained == 1
     assert any(message.endswith("of them reused") for message in messages)
+    assert_same(told, first[1])
+
+
+def test_architectures_scored_before_are_not_scored_again(first: tuple[Path, ScriptRecorder], tmp_path: Path) -> None:
+    folder, told = Path(shutil.copytree(first[0], tmp_path / "results")), ScriptRecorder()
+    run_pipeline(PLAN, told, FolderStore(folder))
+    assert first[1].final["search"]["reused_evaluations"] == 0  # type: ignore[index]
+    assert told.final["search"]["reused_evaluations"] == len(told) == 32  # type: ignore[index]
+    assert (told.all.cost_s == 0).all()
     assert_same(told, first[1])
 
 

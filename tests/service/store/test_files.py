@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from service.store.samples import claimed
 
 from archsmith.errors import StoreError
 from archsmith.service.store.artifacts import ArtifactFiles
@@ -33,6 +34,16 @@ def test_stored_result_keeps_the_first(store: Store) -> None:
     assert store.put_stored("supernet", "abc", summary={"acc": 0.1}) == first
     assert store.get_stored("supernet", "abc") == first
     assert store.get_stored("supernet", "other") is None
+
+
+def test_evaluation_is_known_by_recipe_key_fidelity_and_seed(store: Store) -> None:
+    _, lease = claimed(store)
+    store.keep_evaluated(lease, "r", {"a": 0.5, "b": 0.25}, seed=1)
+    store.keep_evaluated(lease, "r", {"a": 0.75, "c": 1.0}, seed=1)
+    assert store.evaluated("r", ["a", "b", "c", "d"], seed=1) == {"a": 0.5, "b": 0.25, "c": 1.0}
+    assert store.evaluated("r", ["a"], seed=2) == {}
+    assert store.evaluated("r", ["a"], seed=1, fidelity=0.5) == {}
+    assert store.evaluated("other", ["a"], seed=1) == {}
 
 
 def test_quota_refuses_and_leaves_nothing(tmp_path: Path) -> None:
@@ -64,6 +75,8 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
+from service.store.samples import claimed
+
 from archsmith.errors import StoreError
 from archsmith.service.store.store import Store
 from service.store.samples import claimed, random_batch

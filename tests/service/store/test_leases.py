@@ -51,6 +51,7 @@ WRITES = {
     "set_progress": lambda store, lease: store.set_progress(lease, "train", 1, 2),
     "record_event": lambda store, lease: store.record_event(lease, "note", {}),
     "put_stored": lambda store, lease: store.put_stored("supernet", "id", summary={}, lease=lease),
+    "keep_evaluated": lambda store, lease: store.keep_evaluated(lease, "recipe", {"k": 0.5}, seed=0),
     "link_artifact": lambda store, lease: store.link_artifact(lease, "log", "none"),
 }
 

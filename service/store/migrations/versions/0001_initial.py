@@ -109,6 +109,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "identity", name=op.f("pk_stored_result")),
     )
     op.create_table(
+        "evaluation",
+        sa.Column("recipe", sa.String(length=64), nullable=False),
+        sa.Column("arch_key", sa.String(length=32), nullable=False),
+        sa.Column("fidelity", sa.Double(), nullable=False),
+        sa.Column("seed", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("recipe", "arch_key", "fidelity", "seed", name=op.f("pk_evaluation")),
+    )
+    op.create_table(
         "measurement",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("device", sa.String(length=128), nullable=False),
