@@ -116,6 +116,14 @@ class SpaceKit:
             space.decode(genome)
 
 
+def _by_key(space, n=24):
+    """Random genomes, and all that differ from one of them in one gene, grouped by key; at most 64 of them."""
+    some = space.sample(n, np.random.default_rng(11))
+    genomes = np.unique(np.concatenate([some, space.neighbors(some[0])[: 64 - n]]), axis=0)
+    _, group = np.unique(space.keys(genomes), axis=0, return_inverse=True)
+    return [genomes[group.ravel() == number] for number in range(group.max() + 1)]
+
+
 def _architectures(space, n=6):
     genomes = np.concatenate(
         [space.smallest()[None], space.largest()[None], space.sample(n - 2, np.random.default_rng(7))]
@@ -194,6 +202,12 @@ class NetworkKit:
         assert space.macs(genomes).tolist() == [total_macs(space.ops(a)) for a in architectures]
         assert space.params(genomes).tolist() == [total_params(space.ops(a)) for a in architectures]
 
+    def test_networks_with_different_ops_never_share_a_key(self, space):
+        for group in _by_key(space):
+            # A multiset: isomorphic graphs share a key, and may list the same Ops in another order.
+            ops = [sorted(repr(op_signature((op,))) for op in space.ops(space.decode(genome))) for genome in group]
+            assert all(each == ops[0] for each in ops)
+
     def test_network_same_seed_is_bit_equal_and_leaves_the_global_generator_alone(self, space):
         architecture = space.decode(space.largest())
         before = torch.random.get_rng_state()
@@ -232,6 +246,15 @@ class SupernetKit:
                 for training in (False, True):
                     network = there.train(training).extract(architecture)
                     torch.testing.assert_close(network(*inputs), there(*inputs, architecture), atol=1e-5, rtol=1e-5)
+
+    def test_equal_keys_mean_equal_outputs_under_tied_weights(self, space, supernet):
+        inputs = space.example_inputs(4)
+        _randomise(supernet)
+        supernet.train()
+        for group in _by_key(space):
+            outputs = [supernet(*inputs, space.decode(genome)) for genome in group[:3]]
+            for output in outputs[1:]:
+                torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=1e-5)
 
     def test_extract_owns_its_weights(self, space, supernet):
         architecture = space.decode(space.largest())
