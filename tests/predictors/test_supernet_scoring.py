@@ -17,27 +17,11 @@ from archsmith.predictors.supernet.calibration import Calibration
 from archsmith.predictors.supernet.scoring import SupernetScorer, build_scorer
 from archsmith.predictors.supernet.settings import SupernetSettings
 from archsmith.predictors.supernet.trainer import SupernetTrainer
-from archsmith.predictors.tasks import catalog as tasks
 
 SETTINGS = SupernetSettings(steps=80, batch_size=64, learning_rate=0.2, calibration_batch_size=128, scoring_samples=500)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def space():
-    return spaces.get("mobilenet", "tiny")
-
-
-@pytest.fixture(scope="module")
-def task():
-    return tasks.get("digits_shifted")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from archsmith import spaces
 from archsmith.errors import ConfigError, PredictorError
 from archsmith.predictors.optimization import learning_rate
 from archsmith.predictors.supernet.checkpoint import CheckpointStore
@@ -24,7 +23,6 @@ from archsmith.predictors.supernet.samplers import Sandwich, Target
 from archsmith.predictors.supernet.settings import SupernetSettings
 from archsmith.predictors.supernet.step import backward
 from archsmith.predictors.supernet.trainer import SupernetTrainer, TrainingInterrupted
-from archsmith.predictors.tasks import catalog as tasks
 
 SETTINGS = SupernetSettings(steps=12, batch_size=16, checkpoint_every=4, calibration_batch_size=32)
 CHILD = """
@@ -44,22 +42,7 @@ trainer.run(progress=lambda done, total, message: print(done, flush=True))
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def space():
-    return spaces.get("mobilenet", "tiny")
-
-
-@pytest.fixture(scope="module")
-def task():
-    return tasks.get("digits_shifted")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def trainer_in(directory: Path, space, task, settings=SETTINGS, seed=3) -> SupernetTrainer:

@@ -9,31 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from archsmith import spaces
 from archsmith.errors import ConfigError, PredictorError
 from archsmith.predictors.evaluation import measure_accuracy
-from archsmith.predictors.tasks import catalog as tasks
 from archsmith.predictors.training import StandaloneSettings, TrainingStopped, build_trainer, train_standalone
 
 SETTINGS = StandaloneSettings(steps=60, batch_size=32, learning_rate=0.4)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def space():
-    return spaces.get("mobilenet", "tiny")
-
-
-@pytest.fixture(scope="module")
-def task():
-    return tasks.get("digits_shifted")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_training_learns_and_repeats_bit_for_bit(space, task):
