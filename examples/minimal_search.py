@@ -16,6 +16,7 @@ from archsmith.search.budget import Budget
 from archsmith.search.evaluators import CompositeEvaluator, Known, Measured
 from archsmith.search.problem import Constraint, Objective, Population, Problem
 from archsmith.search.strategies import catalog as strategies
+from archsmith.search.strategy import Proposals
 from archsmith.search.study import MemoryRecorder, Study
 
 
@@ -25,9 +26,10 @@ def main() -> None:
     space = spaces.get("mobilenet", "tiny", resolution=task.input_shape[1])
     recipe = StandaloneSettings(steps=25, batch_size=32)
 
-    def accuracy(genomes: Population) -> Measured:
+    def accuracy(proposals: Proposals) -> Measured:
         """Train every candidate alone for a few steps; a supernet or a pool of workers could take this place."""
         started = time.perf_counter()
+        genomes = proposals.genomes
         values = [
             train_standalone(space, space.decode(genome), task, recipe, seed=0).valid_accuracy for genome in genomes
         ]

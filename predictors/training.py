@@ -196,7 +196,7 @@ def build_trainer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], di
             field name, may be left out.
 
     Returns:
-        {"genome": [G] ints, "seed": int, "test": bool, "weights_path": path or None} ->
+        {"genome": [G] ints, "seed": int, "fidelity": share of the steps, "test": bool, "weights_path": path or None} ->
         {"valid_accuracy": float, "test_accuracy": float or None, "seconds": float, "steps": int,
         "weights_path": path or None}; the network's `state_dict` is stored at `weights_path` as safetensors.
     """
@@ -206,8 +206,9 @@ def build_trainer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], di
 
     def train(item: Mapping[str, Any]) -> dict[str, Any]:
         architecture = space.decode(np.asarray(item["genome"], dtype=np.int16))
+        recipe = dataclasses.replace(settings, steps=max(round(settings.steps * float(item.get("fidelity", 1.0))), 1))
         result = train_standalone(
-            space, architecture, task, settings, seed=int(item.get("seed", 0)), test=bool(item.get("test", False))
+            space, architecture, task, recipe, seed=int(item.get("seed", 0)), test=bool(item.get("test", False))
         )
         if path := item.get("weights_path"):
             write_tensors(Path(path), result.network.state_dict())

@@ -25,7 +25,7 @@ class Evaluator(Protocol):
 
 
 class Measured(NamedTuple):
-    """What an expensive function returns for B genomes.
+    """What an expensive function returns for B proposals.
 
     Attributes:
         values: [B] in natural direction; anything where `ok` is False.
@@ -42,8 +42,8 @@ class Measured(NamedTuple):
     errors: tuple[str | None, ...] = ()
 
 
-Measurer = Callable[[Population], Measured]
-"""[B, G] genomes -> `Measured`; for instance a pool that scores them with a supernet."""
+Measurer = Callable[[Proposals], Measured]
+"""B proposals -> `Measured`; for instance a pool that trains each genome at the share of effort its fidelity says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class CompositeEvaluator:
             if isinstance(column, Known):
                 values, sources[label] = column.quantity(genomes), column.source
             else:
-                measured = column(genomes)
+                measured = column(proposals)
                 sources[label] = measured.source
                 ok &= measured.ok
                 cost_s += measured.seconds

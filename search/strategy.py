@@ -18,16 +18,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StrategyError
 
-__all__ = ["Proposals", "Results", "Strategy", "StrategyState", "TrialStatus"]
+__all__ = ["FULL_FIDELITY", "Proposals", "Results", "Strategy", "StrategyState", "TrialStatus"]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+FULL_FIDELITY: Final = 1.0
+"""What an evaluation with all of its effort has; only such trials enter a front."""
 
 
 class TrialStatus(enum.IntEnum):
@@ -114,6 +118,11 @@ class Results:
     def feasible(self) -> NDArray[np.bool_]:
         """[B] True where it succeeded and no constraint is violated."""
         return self.ok & (self.violations <= 0).all(axis=1)
+
+    @property
+    def eligible(self) -> NDArray[np.bool_]:
+        """[B] True where the row may enter a front: feasible, and evaluated at full fidelity."""
+        return self.feasible & (self.fidelity >= FULL_FIDELITY)
 
     def rows(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Results:
         """The chosen rows as new Results."""

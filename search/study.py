@@ -183,8 +183,8 @@ class MemoryRecorder:
         self._parts.append(results)
         self._trials += len(results)
         self.state = state
-        candidates = results.rows(results.feasible)
-        numbers = numbers[results.feasible]
+        candidates = results.rows(results.eligible)
+        numbers = numbers[results.eligible]
         if self._front is None:
             self._front = results.rows(slice(0, 0))
         stays, enters = merge_front(self._front.values, candidates.values)

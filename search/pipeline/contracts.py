@@ -191,11 +191,11 @@ class ResultStore(Protocol):
         """Store the files of `directory` with their summary; all or nothing."""
         ...
 
-    def evaluated(self, recipe: str, seed: int, keys: Sequence[str]) -> Mapping[str, float]:
-        """By architecture key, the values that this recipe and seed gave before; unknown keys are left out."""
+    def evaluated(self, recipe: str, seed: int, keys: Sequence[str], *, fidelity: float = 1.0) -> Mapping[str, float]:
+        """By architecture key, what this recipe, seed and fidelity gave before; unknown keys are left out."""
         ...
 
-    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float]) -> None:
+    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float], *, fidelity: float = 1.0) -> None:
         """Remember values by architecture key; the first one of a key stays."""
         ...
 

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import StrategyError
 from ...hwmodels import catalog as devices
+from ...predictors.tables.table import ACCURACY
 from ..budget import Meter, open_energy_counter
-from ..evaluators import CompositeEvaluator, Known, Measured, Measurer
+from ..evaluators import CompositeEvaluator, Known, Measurer
 from ..feasibility import check_feasible
 from ..pareto import reference_point
-from ..pool import Pool, open_pool
-from ..problem import Population, Problem
+from ..problem import Problem, Quantity
 from ..strategies import catalog as strategies
 from ..strategy import Results, StrategyState
 from ..study import Outcome, Study
-from .contracts import Interrupted, Recorder, ResultStore, Stage, StoredResult
-from .model import CostModels
+from .contracts import Interrupted, Recorder, Stage
 from .prepare import Setting
-from .remember import Remembered
-from .train import WEIGHTS, supernet_identity
+from .scoring import Scoring
 
-__all__ = ["Exploration", "accuracy_by", "columns_of", "explore", "problem_of", "scored_once", "scorer_pool"]
+__all__ = ["Costs", "Exploration", "columns_of", "explore", "problem_of"]
 
-SCORER = "archsmith.predictors.supernet.scoring:build_scorer"
-SOURCE = "predicted:supernet"
-ACCURACY = "accuracy"
+
+class Costs(Protocol):
+    """Every quantity that is known before evaluation, and where it comes from."""
+
+    @property
+    def known(self) -> Mapping[str, Quantity]:
+        """By label."""
+        ...
+
+    def source(self, quantity: str) -> str:
+        """``predicted:<method>`` or ``measured:<instrument>``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,67 +59,13 @@ class Exploration:
     reused: int
 
 
-def problem_of(setting: Setting, models: CostModels) -> Problem:
+def problem_of(setting: Setting, models: Costs) -> Problem:
     """The plan's problem with every quantity that needs no evaluation."""
     plan = setting.plan
     return Problem(space=setting.space, objectives=plan.objectives, constraints=plan.constraints, known=models.known)
 
 
-def scorer_pool(setting: Setting, supernet: StoredResult) -> Pool:
-    """Workers that score genomes with the trained supernet."""
-    plan = setting.plan
-    config = {
-        "space": plan.space.to_json(),
-        "task": plan.task.to_json(),
-        "weights": str(supernet.directory / WEIGHTS),
-        "settings": dict(plan.supernet),
-    }
-    return open_pool(plan.pool.kind, plan.pool.workers, SCORER, config, address=plan.pool.address)
-
-
-def accuracy_by(pool: Pool, on_scored: Callable[[int, int], None] | None = None) -> Measurer:
-    """Accuracy of a population, scored by the pool; failures are rows, not exceptions.
-
-    Args:
-        pool: of `scorer_pool`.
-        on_scored: called after every architecture with how many are done and how many there are; may raise.
-    """
-
-    def measure(genomes: Population) -> Measured:
-        done = itertools.count(1)
-
-        def on_done(index: int, answer: Mapping[str, Any]) -> None:
-            if on_scored is not None:
-                on_scored(next(done), len(genomes))
-
-        answers = pool.map([{"genome": [int(choice) for choice in row]} for row in genomes], on_done)
-        ok = np.array([answer.get("status") != "failed" for answer in answers], dtype=np.bool_)
-        values = np.array([float(answer.get(ACCURACY, np.nan)) for answer in answers])
-        seconds = np.array([float(answer.get("seconds", 0.0)) for answer in answers])
-        errors = tuple(
-            None if good else str(answer.get("error") or "cause not stated")
-            for answer, good in zip(answers, ok, strict=True)
-        )
-        return Measured(values=values, seconds=seconds, ok=ok, source=SOURCE, errors=errors)
-
-    return measure
-
-
-def scored_once(
-    setting: Setting, pool: Pool, store: ResultStore, on_scored: Callable[[int, int], None] | None = None
-) -> Remembered:
-    """`accuracy_by`, but for architectures that this supernet has scored before, in whichever search."""
-    return Remembered(
-        accuracy_by(pool, on_scored),
-        setting.space,
-        store,
-        recipe=supernet_identity(setting),
-        seed=setting.plan.seed,
-        source=SOURCE,
-    )
-
-
-def columns_of(problem: Problem, models: CostModels, accuracy: Measurer) -> dict[str, Known | Measurer]:
+def columns_of(problem: Problem, models: Costs, accuracy: Measurer) -> dict[str, Known | Measurer]:
     """How every objective and constrained quantity of the problem is obtained."""
     wanted = {item.label for item in (*problem.objectives, *problem.constraints)}
     known: dict[str, Known | Measurer] = {
@@ -122,9 +74,7 @@ def columns_of(problem: Problem, models: CostModels, accuracy: Measurer) -> dict
     return known | ({ACCURACY: accuracy} if ACCURACY in wanted else {})
 
 
-def explore(
-    setting: Setting, models: CostModels, supernet: StoredResult, *, recorder: Recorder, store: ResultStore
-) -> Exploration:
+def explore(setting: Setting, models: Costs, scoring: Scoring, *, recorder: Recorder) -> Exploration:
     """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
 
     Raises:
@@ -148,8 +98,7 @@ def explore(
     teller = _Teller(recorder, meter, setting, earlier.results if earlier else None)
     if earlier is not None and earlier.reference is not None:
         teller.reference = earlier.reference
-    with scorer_pool(setting, supernet) as pool:
-        accuracy = scored_once(setting, pool, store)
+    with scoring.open() as accuracy:
         study = Study(
             problem=problem,
             strategy=strategy,
@@ -185,9 +134,9 @@ class _Teller:
         self.reference: NDArray[np.float64] | None = None
 
     def results(self, results: Results, state: StrategyState) -> None:
-        """Fix the reference point with the first feasible batch, then record."""
-        if self.reference is None and results.feasible.any():
-            self.reference = reference_point(results.values[results.feasible])
+        """Fix the reference point with the first batch that has something to show, then record."""
+        if self.reference is None and results.eligible.any():
+            self.reference = reference_point(results.values[results.eligible])
             self._recorder.reference(self.reference)
         self._recorder.spend(self._meter.seconds, self._meter.watt_hours)
         self._recorder.results(results, state)

@@ -51,25 +51,25 @@ class FolderStore:
         assert stored is not None
         return stored
 
-    def evaluated(self, recipe: str, seed: int, keys: Sequence[str]) -> Mapping[str, float]:
-        """Values of architectures that were evaluated by this recipe and seed before."""
-        values = self._evaluations(recipe, seed)
+    def evaluated(self, recipe: str, seed: int, keys: Sequence[str], *, fidelity: float = 1.0) -> Mapping[str, float]:
+        """Values of architectures that were evaluated by this recipe and seed, at this fidelity, before."""
+        values = self._evaluations(recipe, seed, fidelity)
         return {key: values[key] for key in keys if key in values}
 
-    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float]) -> None:
-        """Remember them, in one file per recipe and seed that is replaced as a whole."""
-        path = self._evaluation_file(recipe, seed)
+    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float], *, fidelity: float = 1.0) -> None:
+        """Remember them, in one file per recipe, seed and fidelity that is replaced as a whole."""
+        path = self._evaluation_file(recipe, seed, fidelity)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-        draft.write_text(json.dumps(dict(values) | self._evaluations(recipe, seed)), encoding="utf-8")
+        draft.write_text(json.dumps(dict(values) | self._evaluations(recipe, seed, fidelity)), encoding="utf-8")
         draft.replace(path)
 
-    def _evaluations(self, recipe: str, seed: int) -> dict[str, float]:
-        path = self._evaluation_file(recipe, seed)
+    def _evaluations(self, recipe: str, seed: int, fidelity: float) -> dict[str, float]:
+        path = self._evaluation_file(recipe, seed, fidelity)
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
-    def _evaluation_file(self, recipe: str, seed: int) -> Path:
-        return self.root / "evaluations" / f"{recipe}-{seed}.json"
+    def _evaluation_file(self, recipe: str, seed: int, fidelity: float) -> Path:
+        return self.root / "evaluations" / f"{recipe}-{seed}-{fidelity!r}.json"
 
     def scratch(self, kind: str, identity: str) -> Path:
         """A folder for unfinished work, the same one after a restart."""

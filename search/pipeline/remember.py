@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...spaces.digest import hex_digest
 from ...spaces.space import SearchSpace
 from ..evaluators import Measured, Measurer
-from ..problem import Population
+from ..strategy import Proposals
 from .contracts import ResultStore
 
 __all__ = ["Remembered"]
@@ -19,8 +20,8 @@ class Remembered:
     Failures are not remembered: the next search tries again.
 
     Args:
-        measure: evaluates what is new, at full fidelity and deterministically.
-        space: tells keys; genomes of one key are evaluated once, also within one call.
+        measure: evaluates what is new, deterministically.
+        space: tells keys; genomes of one key are evaluated once per fidelity, also within one call.
         store: remembers across searches.
         recipe: identity of everything that decides a value but the architecture and the seed.
         seed: of the evaluation.
@@ -41,10 +42,25 @@ class Remembered:
         self._source = source
         self.reused = 0
 
-    def __call__(self, genomes: Population) -> Measured:
-        """Values of `genomes` [B, G], remembered where known; a remembered one took no seconds."""
-        keys = [hex_digest(key) for key in self._space.keys(genomes)]
-        known = dict(self._store.evaluated(self._recipe, self._seed, keys))
+    def __call__(self, proposals: Proposals) -> Measured:
+        """Values of B proposals, remembered where known; a remembered one took no seconds."""
+        shares = np.unique(proposals.fidelity)
+        if len(shares) == 1:
+            return self._at(proposals, float(shares[0]))
+        rows = [np.flatnonzero(proposals.fidelity == share) for share in shares]  # one part per rung: there are few
+        parts = [self._at(_rows(proposals, part), float(share)) for part, share in zip(rows, shares, strict=True)]
+        back = np.argsort(np.concatenate(rows))
+        return Measured(
+            values=np.concatenate([part.values for part in parts])[back],
+            seconds=np.concatenate([part.seconds for part in parts])[back],
+            ok=np.concatenate([part.ok for part in parts])[back],
+            source=self._source,
+            errors=tuple(np.array([cause for part in parts for cause in part.errors], dtype=object)[back]),
+        )
+
+    def _at(self, proposals: Proposals, fidelity: float) -> Measured:
+        keys = [hex_digest(key) for key in self._space.keys(proposals.genomes)]
+        known = dict(self._store.evaluated(self._recipe, self._seed, keys, fidelity=fidelity))
         first: dict[str, int] = {}
         for row, key in enumerate(keys):
             if key not in known:
@@ -54,7 +70,7 @@ class Remembered:
         ok = np.isfinite(values)
         errors: list[str | None] = [None] * len(keys)
         if first:
-            fresh = self._measure(genomes[list(first.values())])
+            fresh = self._measure(_rows(proposals, np.array(list(first.values()))))
             place = {key: position for position, key in enumerate(first)}
             for row, key in enumerate(keys):
                 if (position := place.get(key)) is not None:
@@ -62,6 +78,12 @@ class Remembered:
                     seconds[row] = fresh.seconds[position] if row == first[key] else 0.0
                     errors[row] = fresh.errors[position] if fresh.errors else None
             new = {key: float(fresh.values[place[key]]) for key in first if fresh.ok[place[key]]}
-            self._store.keep_evaluated(self._recipe, self._seed, new)
+            self._store.keep_evaluated(self._recipe, self._seed, new, fidelity=fidelity)
         self.reused += len(keys) - len(first)
         return Measured(values=values, seconds=seconds, ok=ok, source=self._source, errors=tuple(errors))
+
+
+def _rows(proposals: Proposals, rows: NDArray[np.int64]) -> Proposals:
+    return Proposals(
+        genomes=proposals.genomes[rows], fidelity=proposals.fidelity[rows], parents=proposals.parents[rows]
+    )

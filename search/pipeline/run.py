@@ -9,6 +9,7 @@ from .explore import Exploration, explore
 from .export import export_members
 from .model import fit_cost_models
 from .prepare import build_setting
+from .scoring import SupernetScoring
 from .train import train_supernet
 from .verify import verify
 
@@ -40,11 +41,12 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str
     clock.lap(Stage.MODEL)
     report: dict[str, object] = {"supernet": dict(supernet.summary), "cost_models": models.report()}
     recorder.report(report)
-    found = explore(setting, models, supernet, recorder=recorder, store=store)
+    scoring = SupernetScoring(setting=setting, supernet=supernet, store=store)
+    found = explore(setting, models, scoring, recorder=recorder)
     clock.lap(Stage.SEARCH)
     report["search"] = _search_section(found)
     recorder.report(report)
-    verification = verify(setting, models, supernet, found, recorder=recorder, store=store)
+    verification = verify(setting, models, scoring, found, recorder=recorder, store=store)
     clock.lap(Stage.VERIFY)
     report |= verification.report
     recorder.verified(verification.members)

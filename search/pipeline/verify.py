@@ -21,6 +21,7 @@ from ...hwmodels.latency import measure_network
 from ...hwmodels.lookup import LookupModel
 from ...hwmodels.measurement import Measurement
 from ...predictors.ranking import agreement
+from ...predictors.tables.table import ACCURACY
 from ...spaces.architecture import Architecture
 from ..evaluators import CompositeEvaluator
 from ..pareto import nondominated_mask
@@ -28,10 +29,11 @@ from ..problem import Population, label
 from ..protocol import compare_fronts, relative_improvement
 from ..strategy import Proposals, Results
 from .alone import Trained, train_alone
-from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, StoredResult, VerifiedMember
-from .explore import ACCURACY, Exploration, columns_of, scored_once, scorer_pool
+from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, VerifiedMember
+from .explore import Exploration, columns_of
 from .model import CostModels
 from .prepare import Setting
+from .scoring import Scoring
 from .select import random_feasible, spread_members
 
 __all__ = ["Verification", "plain", "verify"]
@@ -52,7 +54,7 @@ class Verification:
 def verify(
     setting: Setting,
     models: CostModels,
-    supernet: StoredResult,
+    scoring: Scoring,
     found: Exploration,
     *,
     recorder: Recorder,
@@ -72,7 +74,7 @@ def verify(
     architectures = [setting.space.decode(row) for row in (*found.results.genomes[chosen], *audit)]
     unique = list({architecture.key: architecture for architecture in architectures}.values())
     steps.trainings = len(unique)
-    random = _score_random(setting, models, supernet, found, rng=rng, audit=audit, steps=steps, store=store)
+    random = _score_random(models, scoring, found, rng=rng, audit=audit, steps=steps)
     trained = train_alone(setting, unique, steps.trained, store)
     of_members = [trained[architecture.key] for architecture in architectures[: len(chosen)]]
     of_audit = [trained[architecture.key] for architecture in architectures[len(chosen) :]]
@@ -128,27 +130,24 @@ class _Steps:
 
 
 def _front_numbers(results: Results) -> NDArray[np.int64]:
-    feasible = np.flatnonzero(results.feasible)
+    feasible = np.flatnonzero(results.eligible)
     return feasible[nondominated_mask(results.values[feasible])]
 
 
 def _score_random(
-    setting: Setting,
     models: CostModels,
-    supernet: StoredResult,
+    scoring: Scoring,
     found: Exploration,
     *,
     rng: np.random.Generator,
     audit: Population,
     steps: _Steps,
-    store: ResultStore,
 ) -> Results:
     """As many random feasible architectures as the search had trials, scored the same way; the audit comes first."""
     problem = found.problem
     others = random_feasible(problem, max(len(found.results) - len(audit), 0), rng)
     genomes = np.concatenate([audit, others])
-    with scorer_pool(setting, supernet) as pool:
-        accuracy = scored_once(setting, pool, store, steps.scored)
+    with scoring.open(steps.scored) as accuracy:
         evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy))
         return evaluator.evaluate(Proposals.full(genomes))
 
@@ -173,7 +172,7 @@ def _improvement(members: list[Trained], audit: list[Trained], rng: np.random.Ge
 
 
 def _feasible_values(results: Results) -> NDArray[np.float64]:
-    return results.values[results.feasible]
+    return results.values[results.eligible]
 
 
 def plain(record: Any) -> dict[str, object]:

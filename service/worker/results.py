@@ -59,14 +59,14 @@ class DatabaseResultStore:
         self._cache = runs / WORK / lease.job_id / "stored"
         self._scratch = runs / WORK / lease.job_id / "scratch"
 
-    def evaluated(self, recipe: str, seed: int, keys: Sequence[str]) -> Mapping[str, float]:
+    def evaluated(self, recipe: str, seed: int, keys: Sequence[str], *, fidelity: float = 1.0) -> Mapping[str, float]:
         """Values of architectures that were evaluated by this recipe and seed before."""
-        return self._store.evaluated(recipe, keys, seed=seed)
+        return self._store.evaluated(recipe, keys, seed=seed, fidelity=fidelity)
 
-    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float]) -> None:
+    def keep_evaluated(self, recipe: str, seed: int, values: Mapping[str, float], *, fidelity: float = 1.0) -> None:
         """Remember them."""
         if values:
-            self._store.keep_evaluated(self._lease, recipe, values, seed=seed)
+            self._store.keep_evaluated(self._lease, recipe, values, seed=seed, fidelity=fidelity)
 
     def find(self, kind: str, identity: str) -> StoredResult | None:
         """The stored result with its files in a folder, or None."""

@@ -50,8 +50,9 @@ def evaluate(problem: Problem, proposals, failing=None) -> Results:
     ok = np.ones(len(proposals), dtype=bool) if failing is None else ~failing
     first = problem.objectives[0].label
 
-    def measure(genomes):
-        return Measured(problem.known[first](genomes), np.zeros(len(genomes)), ok, "measured:test")
+    def measure(proposals):
+        values = problem.known[first](proposals.genomes)
+        return Measured(values, np.zeros(len(values)), ok, "measured:test")
 
     columns = {item.label: Known(problem.known[item.label], "predicted:test") for item in problem.objectives}
     return CompositeEvaluator(problem, {**columns, first: measure}).evaluate(proposals)

@@ -161,7 +161,8 @@ def test_composite_evaluator_names_the_missing_column():
 def test_study_names_the_causes_of_failures():
     problem = toy_problem(toy_space())
 
-    def measure(genomes):
+    def measure(proposals):
+        genomes = proposals.genomes
         ok = genomes[:, 0] < 2
         errors = tuple(None if good else f"OutOfMemory: g0 is {row[0]}" for good, row in zip(ok, genomes, strict=True))
         values = np.where(genomes[:, 1] == 3, np.nan, 1.0)
@@ -184,8 +185,8 @@ def test_study_names_the_causes_of_failures():
 def test_study_where_everything_fails_names_the_first_cause():
     problem = toy_problem(toy_space())
 
-    def measure(genomes):
-        size = len(genomes)
+    def measure(proposals):
+        size = len(proposals)
         return Measured(np.zeros(size), np.zeros(size), np.zeros(size, bool), "measured:test", ("no weights",) * size)
 
     columns = {"quality": measure, "size": Known(problem.known["size"], "predicted:table")}

@@ -11,6 +11,7 @@ from archsmith.search.evaluators import Measured
 from archsmith.search.pipeline.local import FolderStore
 from archsmith.search.pipeline.remember import Remembered
 from archsmith.search.problem import Population
+from archsmith.search.strategy import Proposals
 
 
 class Counting:
@@ -20,7 +21,8 @@ class Counting:
         self.asked: list[Population] = []
         self.failing = False
 
-    def __call__(self, genomes: Population) -> Measured:
+    def __call__(self, proposals: Proposals) -> Measured:
+        genomes = proposals.genomes
         self.asked.append(genomes)
         ok = np.full(len(genomes), not self.failing)
         values = np.where(ok, genomes.sum(axis=1) / 100, np.nan)
@@ -40,13 +42,13 @@ def test_genomes_of_one_key_are_evaluated_once(tmp_path: Path) -> None:
     assert len(np.unique(space.keys(genomes), axis=0)) == 2
     measure = Counting()
     first = remembered(measure, tmp_path)
-    found = first(genomes)
+    found = first(Proposals.full(genomes))
     assert [len(asked) for asked in measure.asked] == [2]
     assert found.values.tolist() == [0.03, 0.03, 0.03, 0.11]
     assert found.seconds.tolist() == [1.0, 0.0, 0.0, 1.0]
     assert first.reused == 2
     again = remembered(measure, tmp_path)
-    assert again(genomes).values.tolist() == found.values.tolist()
+    assert again(Proposals.full(genomes)).values.tolist() == found.values.tolist()
     assert again.reused == 4
     assert len(measure.asked) == 1
 
@@ -54,8 +56,8 @@ def test_genomes_of_one_key_are_evaluated_once(tmp_path: Path) -> None:
 def test_another_seed_is_another_evaluation(tmp_path: Path) -> None:
     genomes = np.array([[3, 1, 2, 1, 3, 1]], dtype=np.int16)
     measure = Counting()
-    remembered(measure, tmp_path)(genomes)
-    remembered(measure, tmp_path, seed=1)(genomes)
+    remembered(measure, tmp_path)(Proposals.full(genomes))
+    remembered(measure, tmp_path, seed=1)(Proposals.full(genomes))
     assert len(measure.asked) == 2
 
 
@@ -63,8 +65,8 @@ def test_failure_is_told_and_tried_again(tmp_path: Path) -> None:
     genomes = np.array([[3, 1, 2, 1, 3, 1]], dtype=np.int16)
     measure = Counting()
     measure.failing = True
-    failed = remembered(measure, tmp_path)(genomes)
+    failed = remembered(measure, tmp_path)(Proposals.full(genomes))
     assert not failed.ok[0]
     assert failed.errors == ("broken",)
     measure.failing = False
-    assert remembered(measure, tmp_path)(genomes).values.tolist() == [0.11]
+    assert remembered(measure, tmp_path)(Proposals.full(genomes)).values.tolist() == [0.11]
