@@ -65,9 +65,9 @@ def read_nats_bench(path: Path, space: SearchSpace) -> Table:
     genomes: list[list[int]] = []
     accuracies: list[list[tuple[float, float]]] = []
     costs: list[tuple[float, float, float]] = []
-    hps: tuple[str, ...] = ()
+    hps: list[str] = []
     for name, infos in _architectures(path):
-        hps = hps or tuple(sorted(infos, key=int))
+        hps = hps or sorted(infos, key=int)
         genomes.append(_genome(name, space))
         accuracies.append(
             [

@@ -87,7 +87,7 @@ def _run(
     setting: Setting, items: list[dict[str, Any]], on_done: Callable[[int, dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
     plan = setting.plan
-    config = {"space": plan.space.to_json(), "task": plan.task.to_json(), "settings": dict(plan.standalone)}
+    config = setting.worker_config | {"settings": dict(plan.standalone)}
     with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
         return pool.map(items, on_done)
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hwmodels.device import Device
+from ...hwmodels.measure.timer import Timer, TimerSettings
+from ...spaces.space import SearchSpace
 from ..budget import Budget
 from ..pool import PoolKind
 from ..problem import Constraint, Objective
@@ -25,6 +28,8 @@ from ..study import Recorder as StudyRecorder
 
 __all__ = [
     "Checkpoint",
+    "DeviceLab",
+    "EvaluationSpec",
     "Interrupted",
     "ModuleSpec",
     "Observation",
@@ -85,14 +90,29 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSpec:
+    """Where the accuracy of a candidate comes from.
+
+    Attributes:
+        kind: `supernet` (shared weights), `standalone` (every candidate trained alone), or `table` (looked up).
+        path: of the table.
+        columns: quantity -> name of the table's column, where they differ.
+    """
+
+    kind: Literal["supernet", "standalone", "table"] = "supernet"
+    path: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A complete, validated search: everything that decides what the pipeline does.
 
     Attributes:
         space: search space by catalog name, preset and options.
-        task: data set and loss by catalog name and options.
+        task: data set and loss by catalog name and options; None where accuracy is looked up in a table.
         devices: names of the devices that objectives and constraints may refer to.
-        objectives: at least one; `accuracy` comes from the supernet, the others are known before evaluation.
+        objectives: at least one; `accuracy` comes from the evaluator, the others are known before evaluation.
         constraints: hard limits, enforced inside the search.
         strategy: proposer by catalog name and options.
         budget: ends the search stage: trials, minutes or watt-hours, whichever comes first.
@@ -103,10 +123,11 @@ class Plan:
         batch: how many proposals are evaluated between two checkpoints.
         seed: decides everything but measurements.
         pool: where candidates are evaluated; changes no result.
+        evaluator: where the accuracy of a candidate comes from.
     """
 
     space: ModuleSpec
-    task: ModuleSpec
+    task: ModuleSpec | None
     devices: Sequence[str]
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
@@ -121,6 +142,7 @@ class Plan:
     batch: int = 16
     seed: int = 0
     pool: PoolSpec = field(default_factory=PoolSpec)
+    evaluator: EvaluationSpec = field(default_factory=EvaluationSpec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +223,29 @@ class ResultStore(Protocol):
 
     def scratch(self, kind: str, identity: str) -> Path:
         """A folder for checkpoints of unfinished work, the same one after a kill and a restart."""
+        ...
+
+
+class DeviceLab(Protocol):
+    """Devices other than this machine: those that users registered, and those whose agents measure for us."""
+
+    def device(self, name: str) -> Device | None:
+        """A registered device, or None where only the catalog may know it."""
+        ...
+
+    def fitted(self, name: str, space: SearchSpace) -> str | None:
+        """Identity of the stored cost model that was fitted to this device's measurements, or None."""
+        ...
+
+    def timer(self, name: str, settings: TimerSettings, waiting: Callable[[str], None]) -> Timer | None:
+        """Measures latency through the device's agent; None where no agent of it was ever heard of.
+
+        Args:
+            name: of the device.
+            settings: how precisely.
+            waiting: told again and again what is waited for, in words; what it raises ends the wait. A measurement
+                whose device stays silent for too long raises DeviceError; what it has measured is kept.
+        """
         ...
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ...errors import StrategyError
 from ...hwmodels import catalog as devices
-from ...predictors.tables.table import ACCURACY
 from ..budget import Meter, open_energy_counter
 from ..evaluators import CompositeEvaluator, Known, Measurer
 from ..feasibility import check_feasible
@@ -21,7 +20,7 @@ from ..strategies import catalog as strategies
 from ..strategy import Results, StrategyState
 from ..study import Outcome, Study
 from .contracts import Interrupted, Recorder, Stage
-from .prepare import Setting
+from .prepare import SearchSetting
 from .scoring import Scoring
 
 __all__ = ["Costs", "Exploration", "columns_of", "explore", "problem_of"]
@@ -58,23 +57,36 @@ class Exploration:
     outcome: Outcome
     reused: int
 
+    def section(self) -> dict[str, object]:
+        """What the report says of it."""
+        return {
+            "trials": self.outcome.trials,
+            "failed": int((~self.results.ok).sum()),
+            "reused_evaluations": self.reused,
+            "reason": self.outcome.reason,
+            "message": self.outcome.message,
+            "seconds": self.outcome.seconds,
+            "watt_hours": self.outcome.watt_hours,
+            "energy_source": self.outcome.energy_source,
+        }
 
-def problem_of(setting: Setting, models: Costs) -> Problem:
+
+def problem_of(setting: SearchSetting, models: Costs) -> Problem:
     """The plan's problem with every quantity that needs no evaluation."""
     plan = setting.plan
     return Problem(space=setting.space, objectives=plan.objectives, constraints=plan.constraints, known=models.known)
 
 
-def columns_of(problem: Problem, models: Costs, accuracy: Measurer) -> dict[str, Known | Measurer]:
+def columns_of(problem: Problem, models: Costs, scores: Mapping[str, Measurer]) -> dict[str, Known | Measurer]:
     """How every objective and constrained quantity of the problem is obtained."""
     wanted = {item.label for item in (*problem.objectives, *problem.constraints)}
     known: dict[str, Known | Measurer] = {
         name: Known(quantity, models.source(name)) for name, quantity in problem.known.items() if name in wanted
     }
-    return known | ({ACCURACY: accuracy} if ACCURACY in wanted else {})
+    return known | {name: measure for name, measure in scores.items() if name in wanted}
 
 
-def explore(setting: Setting, models: Costs, scoring: Scoring, *, recorder: Recorder) -> Exploration:
+def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder: Recorder) -> Exploration:
     """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
 
     Raises:
@@ -98,11 +110,11 @@ def explore(setting: Setting, models: Costs, scoring: Scoring, *, recorder: Reco
     teller = _Teller(recorder, meter, setting, earlier.results if earlier else None)
     if earlier is not None and earlier.reference is not None:
         teller.reference = earlier.reference
-    with scoring.open() as accuracy:
+    with scoring.open() as scores:
         study = Study(
             problem=problem,
             strategy=strategy,
-            evaluator=CompositeEvaluator(problem, columns_of(problem, models, accuracy)),
+            evaluator=CompositeEvaluator(problem, columns_of(problem, models, scores)),
             budget=plan.budget,
             recorder=teller,
             batch=plan.batch,
@@ -118,14 +130,18 @@ def explore(setting: Setting, models: Costs, scoring: Scoring, *, recorder: Reco
             "budget, loosen the constraints, or look at the failed trials."
         )
     return Exploration(
-        problem=problem, results=results, reference=teller.reference, outcome=outcome, reused=accuracy.reused
+        problem=problem,
+        results=results,
+        reference=teller.reference,
+        outcome=outcome,
+        reused=sum(item.reused for item in scores.values()),
     )
 
 
 class _Teller:
     """Passes the study's words on, fixes the reference point once, and keeps what verify needs."""
 
-    def __init__(self, recorder: Recorder, meter: Meter, setting: Setting, earlier: Results | None) -> None:
+    def __init__(self, recorder: Recorder, meter: Meter, setting: SearchSetting, earlier: Results | None) -> None:
         self._recorder = recorder
         self._meter = meter
         self._setting = setting

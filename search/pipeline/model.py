@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ConfigError
+from ...errors import ConfigError, DeviceError
 from ...hwmodels.cost import CostModel
 from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyModel
@@ -17,12 +18,11 @@ from ...hwmodels.lookup import LookupModel
 from ...hwmodels.roofline import RooflineModel
 from ..problem import Population, Quantity, label
 from .contracts import Interrupted, Recorder, ResultStore, Stage
-from .prepare import FREE_QUANTITIES, Setting
+from .prepare import FREE_QUANTITIES, HOST, Setting
 
-__all__ = ["CostModels", "fit_cost_models"]
+__all__ = ["MODEL_KIND", "CostModels", "fit_cost_models", "keep_model"]
 
-HOST = "host"
-"""The device that can be measured here."""
+MODEL_KIND = "cost_model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,8 @@ def fit_cost_models(setting: Setting, recorder: Recorder, store: ResultStore) ->
     for name, device in setting.devices.items():
         latency = _latency(setting, device, settings, recorder=recorder, store=store)
         models[label("latency_ms", name)] = latency
-        models[label("energy_mj", name)] = EnergyModel(device, latency)
+        with contextlib.suppress(DeviceError):  # without energy terms; `build_setting` refuses a plan that needs them
+            models[label("energy_mj", name)] = EnergyModel(device, latency)
     _check_known(setting, models)
     return CostModels(setting=setting, models=models)
 
@@ -68,34 +69,79 @@ def fit_cost_models(setting: Setting, recorder: Recorder, store: ResultStore) ->
 def _latency(
     setting: Setting, device: Device, settings: LatencySettings, *, recorder: Recorder, store: ResultStore
 ) -> CostModel:
+    told = _Told(recorder, device.name)
+    timer = None
     if device.name != HOST:
-        return RooflineModel(device)  # not at hand: its file is all there is to go by
-    identity = latency_identity(setting.space, device, settings, seed=setting.plan.seed)
-    found = store.find("cost_model", identity)
+        if (probed := _probed(setting, device, store)) is not None:
+            recorder.stage(Stage.MODEL, reused=True)
+            return probed
+        timer = setting.lab.timer(device.name, settings.timer, told.waiting) if setting.lab else None
+        if timer is None:
+            return RooflineModel(device)  # nobody can measure there: its file is all there is to go by
+    identity = latency_identity(setting.space, device, settings, seed=setting.plan.seed, timer=timer)
+    found = store.find(MODEL_KIND, identity)
     recorder.stage(Stage.MODEL, reused=found is not None)
     if found is not None:
         return LookupModel.load(found.directory)
-    scratch = store.scratch("cost_model", identity)
+    scratch = store.scratch(MODEL_KIND, identity)
     model = fit_latency(
         setting.space,
         device,
         settings,
-        directory=scratch / "measurements",
+        directory=scratch / "measurements" if timer is None else None,  # a device elsewhere has its own memory
         seed=setting.plan.seed,
-        progress=lambda done, total, message: _report(recorder, done, total, f"{device.name}: {message}"),
+        progress=told.progress,
+        timer=timer,
     )
-    output = scratch / "output"
+    return keep_model(store, model)
+
+
+def _probed(setting: Setting, device: Device, store: ResultStore) -> LookupModel | None:
+    """The model that was fitted to a registered device's measurements before, for this space."""
+    identity = setting.lab.fitted(device.name, setting.space) if setting.lab else None
+    found = store.find(MODEL_KIND, identity) if identity else None
+    return LookupModel.load(found.directory) if found else None
+
+
+def keep_model(store: ResultStore, model: LookupModel) -> LookupModel:
+    """Store a fitted model under its identity.
+
+    What is stored is what counts: somebody else may have stored a fit of the same identity meanwhile.
+    """
+    output = store.scratch(MODEL_KIND, model.identity) / "output"
     output.mkdir(parents=True, exist_ok=True)
     model.save(output)
-    summary = {"device": device.name, "report": model.report(), "identity": identity}
-    # What is stored is what counts: another search may have stored a fit of the same identity meanwhile.
-    return LookupModel.load(store.keep("cost_model", identity, output, summary).directory)
+    summary = {
+        "device": model.device,
+        "space": model.space,
+        "report": model.report(),
+        "identity": model.identity,
+        "conditions": model.details.get("conditions", {}),
+    }
+    return LookupModel.load(store.keep(MODEL_KIND, model.identity, output, summary).directory)
 
 
-def _report(recorder: Recorder, done: float, total: float, message: str) -> None:
-    recorder.progress(done, total, message)
-    if reason := recorder.should_stop():
-        raise Interrupted(reason)
+class _Told:
+    """Passes on how far measuring is, and what is waited for, every step of which the recorder may interrupt."""
+
+    def __init__(self, recorder: Recorder, device: str) -> None:
+        self._recorder = recorder
+        self._device = device
+        self._done = (0.0, 1.0)
+
+    def progress(self, done: float, total: float, message: str) -> None:
+        """A measurement was made."""
+        self._done = (done, total)
+        self._tell(f"{self._device}: {message}")
+
+    def waiting(self, message: str) -> None:
+        """None was."""
+        self._tell(message)
+
+    def _tell(self, message: str) -> None:
+        self._recorder.progress(*self._done, message)
+        if reason := self._recorder.should_stop():
+            raise Interrupted(reason)
 
 
 def _free(count: object) -> Quantity:

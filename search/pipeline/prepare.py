@@ -2,58 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import spaces
-from ...errors import ConfigError
+from ...errors import ConfigError, DeviceError
 from ...hwmodels import catalog as devices
 from ...hwmodels.device import Device
+from ...hwmodels.energy import EnergyTerms
+from ...hwmodels.measure.timer import TimerSettings
+from ...hwmodels.roofline import RooflineModel
 from ...predictors.tasks import catalog as tasks
 from ...predictors.tasks.task import Task
 from ...spaces.space import SearchSpace
 from ..feasibility import check_feasible
-from ..problem import Problem
-from .contracts import Plan
+from ..problem import Population, Problem, Quantity
+from .contracts import DeviceLab, Plan
 
-__all__ = ["FREE_QUANTITIES", "Setting", "build_setting"]
+__all__ = ["FREE_QUANTITIES", "HOST", "SearchSetting", "Setting", "build_setting", "free_quantities"]
+
+HOST = "host"
+"""The device that is measured in this process."""
 
 FREE_QUANTITIES = ("params", "macs")
 """Quantities that follow from the Ops alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """The plan with its names resolved: what every later stage works on."""
+class SearchSetting:
+    """What the search stage needs of a plan with its names resolved."""
 
     plan: Plan
     space: SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting(SearchSetting):
+    """The plan with its names resolved: what the stages that train and measure work on."""
+
     task: Task
     devices: dict[str, Device]
+    lab: DeviceLab | None = None
+
+    @property
+    def worker_config(self) -> dict[str, object]:
+        """What a worker process needs to build the space and the task itself."""
+        assert self.plan.task is not None
+        return {"space": self.plan.space.to_json(), "task": self.plan.task.to_json()}
 
 
-def build_setting(plan: Plan) -> Setting:
+def free_quantities(space: SearchSpace) -> dict[str, Quantity]:
+    """By name, the quantities that follow from the Ops alone, as functions of a population."""
+    return {name: _counted(getattr(space, name)) for name in FREE_QUANTITIES}
+
+
+def _counted(count: Callable[[Population], NDArray[np.int64]]) -> Quantity:
+    return lambda genomes: count(genomes).astype(np.float64)
+
+
+def build_setting(plan: Plan, lab: DeviceLab | None = None) -> Setting:
     """Resolve the plan's names.
 
+    Args:
+        plan: what is searched.
+        lab: knows devices that the catalog does not, and measures on them.
+
     Raises:
-        ConfigError: the networks of the space do not take the task's samples.
+        ConfigError: the networks of the space do not take the task's samples, or a quantity is asked for on a device
+            that can neither be measured nor is described well enough.
         InfeasibleError: constraints on quantities that need no device cannot be met.
     """
     space = spaces.get(plan.space.name, plan.space.preset, **plan.space.options)
+    if plan.task is None:
+        raise ConfigError("task", None, f"one of {', '.join(tasks.names())}", "Only a table needs none.")
     task = tasks.get(plan.task.name, **plan.task.options)
     _check_fit(space, task)
-    device_by_name = {name: devices.get(name) for name in plan.devices}
+    device_by_name = {name: (lab.device(name) if lab else None) or devices.get(name) for name in plan.devices}
+    _check_devices(plan, space, device_by_name, lab)
     device_free = tuple(c for c in plan.constraints if c.device is None and c.name in FREE_QUANTITIES)
     if device_free:
         problem = Problem(
             space=space,
             objectives=plan.objectives,
             constraints=device_free,
-            known={name: getattr(space, name) for name in FREE_QUANTITIES},
+            known=free_quantities(space),
         )
         check_feasible(problem, np.random.default_rng(plan.seed))
-    return Setting(plan=plan, space=space, task=task, devices=device_by_name)
+    return Setting(plan=plan, space=space, task=task, devices=device_by_name, lab=lab)
+
+
+def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab: DeviceLab | None) -> None:
+    """Refuse what would fail only after the supernet was trained: a quantity that nothing can tell."""
+    for place, items in (("objectives", plan.objectives), ("constraints", plan.constraints)):
+        for index, item in enumerate(items):
+            if item.device is None or item.device not in known:
+                continue
+            device = known[item.device]
+            try:
+                if not _is_measured(device, space, lab):
+                    RooflineModel(device)
+                if item.name == "energy_mj":
+                    EnergyTerms.of(device, device.data_type)
+            except DeviceError as error:
+                hint = "" if item.name == "energy_mj" else " Or start its agent: see docs/devices.md."
+                raise ConfigError(f"{place}[{index}].device", device.name, f"{error}{hint}") from error
+
+
+def _is_measured(device: Device, space: SearchSpace, lab: DeviceLab | None) -> bool:
+    if device.name == HOST:
+        return True
+    if lab is None:
+        return False
+    return lab.fitted(device.name, space) is not None or lab.timer(device.name, TimerSettings(), _patient) is not None
+
+
+def _patient(message: str) -> None:
+    """Nothing is waited for while preparing."""
 
 
 def _check_fit(space: SearchSpace, task: Task) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 
-from .contracts import Plan, Recorder, ResultStore, Stage
-from .explore import Exploration, explore
+from .contracts import DeviceLab, Plan, Recorder, ResultStore, Stage
+from .explore import explore
 from .export import export_members
 from .model import fit_cost_models
 from .prepare import build_setting
-from .scoring import SupernetScoring
+from .scoring import Scoring, StandaloneScoring, SupernetScoring
+from .tabular import run_on_table
 from .train import train_supernet
 from .verify import verify
 
 __all__ = ["run_pipeline"]
 
 
-def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str, object]:
+def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore, lab: DeviceLab | None = None) -> dict[str, object]:
     """Take a plan from names to exported, verified models.
 
     Args:
         plan: a validated plan.
         recorder: hears of every stage, result and report; may ask to stop.
         store: keeps stage outputs and checkpoints.
+        lab: devices other than this machine; None = those of the catalog, which are modelled from their files.
 
     Returns:
         The report, as the recorder has received it.
@@ -31,20 +33,27 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str
         Interrupted: the recorder asked to stop; running the same plan with the same recorder and store continues.
         ArchsmithError: the plan cannot work, or a stage failed; the message says what to do.
     """
+    if plan.evaluator.kind == "table":
+        return run_on_table(plan, recorder)
     clock = _Clock()
     recorder.stage(Stage.PREPARE)
-    setting = build_setting(plan)
+    setting = build_setting(plan, lab)
     clock.lap(Stage.PREPARE)
-    supernet = train_supernet(setting, recorder, store)
-    clock.lap(Stage.TRAIN)
+    report: dict[str, object] = {}
+    if plan.evaluator.kind == "standalone":
+        scoring: Scoring = StandaloneScoring(setting=setting, store=store)
+    else:
+        supernet = train_supernet(setting, recorder, store)
+        clock.lap(Stage.TRAIN)
+        report["supernet"] = dict(supernet.summary)
+        scoring = SupernetScoring(setting=setting, supernet=supernet, store=store)
     models = fit_cost_models(setting, recorder, store)
     clock.lap(Stage.MODEL)
-    report: dict[str, object] = {"supernet": dict(supernet.summary), "cost_models": models.report()}
+    report["cost_models"] = models.report()
     recorder.report(report)
-    scoring = SupernetScoring(setting=setting, supernet=supernet, store=store)
     found = explore(setting, models, scoring, recorder=recorder)
     clock.lap(Stage.SEARCH)
-    report["search"] = _search_section(found)
+    report["search"] = found.section()
     recorder.report(report)
     verification = verify(setting, models, scoring, found, recorder=recorder, store=store)
     clock.lap(Stage.VERIFY)
@@ -56,20 +65,6 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore) -> dict[str
     report["seconds"] = clock.seconds
     recorder.report(report)
     return report
-
-
-def _search_section(found: Exploration) -> dict[str, object]:
-    outcome = found.outcome
-    return {
-        "trials": outcome.trials,
-        "failed": int((~found.results.ok).sum()),
-        "reused_evaluations": found.reused,
-        "reason": outcome.reason,
-        "message": outcome.message,
-        "seconds": outcome.seconds,
-        "watt_hours": outcome.watt_hours,
-        "energy_source": outcome.energy_source,
-    }
 
 
 class _Clock:

@@ -45,20 +45,20 @@ OnScored = Callable[[int, int], None]
 
 
 class Scores(Protocol):
-    """Accuracy of proposals, and how many evaluations were saved because somebody had made them before."""
+    """One quantity of proposals, and how many evaluations were saved because somebody had made them before."""
 
     reused: int
 
     def __call__(self, proposals: Proposals) -> Measured:
-        """Accuracy in [0, 1] of every proposal; failures are rows, not exceptions."""
+        """The quantity of every proposal; failures are rows, not exceptions."""
         ...
 
 
 class Scoring(Protocol):
     """Opens `Scores` for as long as a stage needs them."""
 
-    def open(self, on_scored: OnScored | None = None) -> AbstractContextManager[Scores]:
-        """Start what evaluates."""
+    def open(self, on_scored: OnScored | None = None) -> AbstractContextManager[Mapping[str, Scores]]:
+        """Start what evaluates; by label, the quantities that it tells."""
         ...
 
 
@@ -71,17 +71,13 @@ class SupernetScoring:
     store: ResultStore
 
     @contextmanager
-    def open(self, on_scored: OnScored | None = None) -> Iterator[Scores]:
+    def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
         """Worker processes, each with the supernet loaded."""
         plan = self.setting.plan
-        config = {
-            "space": plan.space.to_json(),
-            "task": plan.task.to_json(),
-            "weights": str(self.supernet.directory / WEIGHTS),
-            "settings": dict(plan.supernet),
-        }
+        weights = str(self.supernet.directory / WEIGHTS)
+        config = self.setting.worker_config | {"weights": weights, "settings": dict(plan.supernet)}
         with open_pool(plan.pool.kind, plan.pool.workers, SCORER, config, address=plan.pool.address) as pool:
-            yield Remembered(
+            scores = Remembered(
                 _through(pool, ACCURACY, SUPERNET_SOURCE, on_scored=on_scored),
                 self.setting.space,
                 self.store,
@@ -89,6 +85,7 @@ class SupernetScoring:
                 seed=plan.seed,
                 source=SUPERNET_SOURCE,
             )
+            yield {ACCURACY: scores}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +96,12 @@ class StandaloneScoring:
     store: ResultStore
 
     @contextmanager
-    def open(self, on_scored: OnScored | None = None) -> Iterator[Scores]:
+    def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
         """Worker processes, each of which trains one candidate at a time."""
         plan = self.setting.plan
-        config = {"space": plan.space.to_json(), "task": plan.task.to_json(), "settings": dict(plan.standalone)}
+        config = self.setting.worker_config | {"settings": dict(plan.standalone)}
         with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
-            yield Remembered(
+            scores = Remembered(
                 _through(pool, "valid_accuracy", STANDALONE_SOURCE, on_scored=on_scored, seed=plan.seed),
                 self.setting.space,
                 self.store,
@@ -112,28 +109,31 @@ class StandaloneScoring:
                 seed=plan.seed,
                 source=STANDALONE_SOURCE,
             )
+            yield {ACCURACY: scores}
 
 
 @dataclass(frozen=True, slots=True)
 class TableScoring:
-    """Accuracy looked up; never remembered, because every row of a benchmark counts as an evaluation of its own."""
+    """Looked up; never remembered, because every row of a benchmark counts as an evaluation of its own."""
 
     table: Table
+    quantities: tuple[str, ...] = (ACCURACY,)
 
     @contextmanager
-    def open(self, on_scored: OnScored | None = None) -> Iterator[Scores]:
+    def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
         """Nothing to start."""
         del on_scored  # it is over at once
-        yield _TableScores(self.table)
+        yield {label: _TableScores(self.table, label) for label in self.quantities}
 
 
 class _TableScores:
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, label: str) -> None:
         self._table = table
+        self._label = label
         self.reused = 0
 
     def __call__(self, proposals: Proposals) -> Measured:
-        values = self._table.values(ACCURACY, proposals.genomes, proposals.fidelity)
+        values = self._table.values(self._label, proposals.genomes, proposals.fidelity)
         ok = np.isfinite(values)
         errors = () if ok.all() else tuple(None if good else f"not in the table {self._table.name}" for good in ok)
         return Measured(values, np.zeros(len(values)), ok, TABLE_SOURCE, errors)

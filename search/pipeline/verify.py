@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...errors import DeviceError
 from ...hwmodels.latency import measure_network
 from ...hwmodels.lookup import LookupModel
+from ...hwmodels.measure.timer import TimerSettings
 from ...hwmodels.measurement import Measurement
 from ...predictors.ranking import agreement
 from ...predictors.tables.table import ACCURACY
@@ -92,7 +93,8 @@ def verify(
         evaluations=max(len(found.results), len(random)),
     )
     report = {
-        "ranking": _ranking(found, random, of_audit, seed=plan.seed),
+        # Trained alone by the same recipe, the belief is the verification: nothing to compare.
+        "ranking": _ranking(found, random, of_audit, seed=plan.seed) if plan.evaluator.kind == "supernet" else {},
         "random": {"front": plain(compared), "accuracy": _improvement(of_members, of_audit, rng)},
         "members": [_row(found, member, result) for member, result in zip(members, of_members, strict=True)],
     }
@@ -147,8 +149,8 @@ def _score_random(
     problem = found.problem
     others = random_feasible(problem, max(len(found.results) - len(audit), 0), rng)
     genomes = np.concatenate([audit, others])
-    with scoring.open(steps.scored) as accuracy:
-        evaluator = CompositeEvaluator(problem, columns_of(problem, models, accuracy))
+    with scoring.open(steps.scored) as scores:
+        evaluator = CompositeEvaluator(problem, columns_of(problem, models, scores))
         return evaluator.evaluate(Proposals.full(genomes))
 
 
@@ -199,12 +201,16 @@ def _member(setting: Setting, models: CostModels, found: Exploration, number: in
     )
 
 
-def _on_device(setting: Setting, models: CostModels, architecture: Architecture, name: str) -> list[Observation]:
-    """Measured where the device is this machine and has the instrument, else predicted, each marked as what it is."""
+def _on_device(
+    setting: Setting, models: CostModels, architecture: Architecture, name: str, waiting: Callable[[str], None]
+) -> list[Observation]:
+    """Measured where the device is this machine or has an agent, else predicted, each marked as what it is."""
     genome = np.array([architecture.genome], dtype=np.int16)
-    measured = {item.quantity: item for item in _measure(setting, models, architecture, name)}
+    measured = {item.quantity: item for item in _measure(setting, models, architecture, name, waiting)}
     out = []
     for quantity in ("latency_ms", "energy_mj"):
+        if quantity not in measured and label(quantity, name) not in models.models:
+            continue  # the device's file has no energy terms
         if item := measured.get(quantity):
             value, spread, source = item.value, item.iqr, item.source
         else:
@@ -214,8 +220,13 @@ def _on_device(setting: Setting, models: CostModels, architecture: Architecture,
     return out
 
 
-def _measure(setting: Setting, models: CostModels, architecture: Architecture, name: str) -> list[Measurement]:
+def _measure(
+    setting: Setting, models: CostModels, architecture: Architecture, name: str, waiting: Callable[[str], None]
+) -> list[Measurement]:
     """On the scale of the device's latency model: both see the reference kernel at the same nominal time."""
+    if name != HOST:
+        timer = setting.lab.timer(name, TimerSettings(), waiting) if setting.lab else None
+        return [timer.measure(setting.space.ops(architecture))] if timer else []
     latency = models.models[label("latency_ms", name)]
     conditions = latency.details.get("conditions", {}) if isinstance(latency, LookupModel) else {}
     try:

@@ -25,14 +25,15 @@ def admit(job: JobSpec) -> NewSearch:
     """
     from ...search.pipeline.contracts import PoolSpec
     from ...search.pipeline.prepare import build_setting
+    from ...search.pipeline.tabular import open_table
 
     plan = plan_of(job, PoolSpec())
     try:
-        setting = build_setting(plan)
+        setting = open_table(plan)[0] if plan.evaluator.kind == "table" else build_setting(plan)
     except SpaceError as error:
         raise ConfigError("space", job.space.name, str(error)) from error
     except TaskError as error:
-        raise ConfigError("task", job.task.name, str(error)) from error
+        raise ConfigError("task", job.task.name if job.task else None, str(error)) from error
     except StrategyError as error:
         if type(error) is StrategyError:
             raise ConfigError("strategy", job.strategy.name, str(error)) from error

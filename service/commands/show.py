@@ -90,8 +90,9 @@ def print_report(report: Mapping[str, Any]) -> None:
             )
     ranking = report.get("ranking", {})
     if ranking.get("tau") is not None:
+        compared = "Validation against test accuracy" if "table" in report else "Supernet against training alone"
         console.print(
-            f"Supernet against training alone: Kendall tau {ranking['tau']:.2f} "
+            f"{compared}: Kendall tau {ranking['tau']:.2f} "
             f"[{_short(ranking.get('low'))}, {_short(ranking.get('high'))}] over {ranking['n']} random architectures: "
             f"{ranking['verdict']}"
         )

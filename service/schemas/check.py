@@ -101,7 +101,8 @@ def check_names(job: JobSpec, *, local: bool = False) -> JobSpec:
     errors = [
         *_check_space(job),
         *_check_task(job, local),
-        *_check_devices(job),
+        *(_check_devices(job) if job.evaluator.kind != "table" else ()),
+        *_check_evaluator(job, local),
         *_check_objectives(resolved),
         *_check_constraints(resolved),
         *_check_strategy(job),
@@ -252,6 +253,10 @@ def _check_definition(text: str) -> Iterator[ConfigError]:
 def _check_task(job: JobSpec, local: bool) -> Iterator[ConfigError]:
     from ...predictors.tasks import catalog
 
+    if job.task is None:
+        if job.evaluator.kind != "table":
+            yield ConfigError("task", None, "a mapping with the keys name, path, options")
+        return
     name = job.task.name
     if name not in catalog.names():
         yield unknown_name("task.name", name, catalog.names())
@@ -267,6 +272,16 @@ def _check_task(job: JobSpec, local: bool) -> Iterator[ConfigError]:
         yield ConfigError("task.path" if path is not None else "task.name", path or name, ", ".join(registered), hint)
     elif job.task.path is not None and "path" not in allowed:
         yield ConfigError("task.path", path, f"no path: task {name!r} brings its own data")
+
+
+def _check_evaluator(job: JobSpec, local: bool) -> Iterator[ConfigError]:
+    if job.evaluator.path is not None and not local:
+        yield ConfigError(
+            "evaluator.path",
+            job.evaluator.path,
+            "nothing here",
+            "Only a job that runs locally, by `archsmith run`, may read a file by its path.",
+        )
 
 
 def _check_devices(job: JobSpec) -> Iterator[ConfigError]:
@@ -316,7 +331,10 @@ def _check_constraints(job: JobSpec) -> Iterator[ConfigError]:
 def _check_quantity(place: str, section: ObjectiveSection | ConstraintSection, job: JobSpec) -> Iterator[ConfigError]:
     kind = QUANTITIES.get(section.name)
     if kind is None:
-        yield unknown_name(f"{place}.name", section.name, QUANTITIES)
+        if job.evaluator.kind != "table":  # whose quantities its file says
+            yield unknown_name(f"{place}.name", section.name, QUANTITIES)
+        elif isinstance(section, ObjectiveSection) and section.direction is None:
+            yield ConfigError(f"{place}.direction", None, "min or max", f"{section.name} is a quantity of the table.")
     elif not kind.needs_device and section.device is not None:
         yield ConfigError(f"{place}.device", section.device, "no device", f"{section.name} is the same on every one.")
     elif kind.needs_device and section.device is None:

@@ -19,6 +19,7 @@ __all__ = [
     "BudgetSection",
     "ConstraintSection",
     "CostModelSection",
+    "EvaluatorSection",
     "ExportSection",
     "JobSpec",
     "ObjectiveSection",
@@ -125,6 +126,25 @@ class StrategySection(Section):
     options: dict[str, Scalar] = {}
 
 
+class EvaluatorSection(Section):
+    """Where the accuracy of a candidate comes from."""
+
+    kind: Literal["supernet", "standalone", "table"] = Field(
+        default="supernet",
+        description="Shared weights, every candidate trained alone by the recipe of `verify`, or a benchmark table.",
+    )
+    path: str | None = Field(default=None, description="Of the table; only for jobs run locally.")
+    columns: dict[str, str] = Field(
+        default={}, description="Quantity -> name of the table's column, where they differ."
+    )
+
+    @model_validator(mode="after")
+    def _path_of_a_table(self) -> Self:
+        if (self.kind == "table") != (self.path is not None):
+            raise ValueError("kind table with a path, or another kind without one")
+        return self
+
+
 class BudgetSection(Section):
     """What ends the search stage, whichever comes first; at least one must be given."""
 
@@ -212,10 +232,11 @@ class JobSpec(Section):
 
     name: str = Field(min_length=1, max_length=120)
     space: SpaceSection
-    task: TaskSection
+    task: TaskSection | None = Field(default=None, description="Left out only where accuracy comes from a table.")
     devices: list[str] = Field(default=["host"], min_length=1, max_length=16)
     objectives: list[ObjectiveSection] = Field(min_length=1, max_length=8)
     constraints: list[ConstraintSection] = Field(default=[], max_length=32)
+    evaluator: EvaluatorSection = EvaluatorSection()
     strategy: StrategySection = StrategySection()
     budget: BudgetSection
     supernet: SupernetSection = SupernetSection()

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .job import JobSpec
+from .job import JobSpec, TaskSection
 
 if TYPE_CHECKING:
-    from ...search.pipeline.contracts import Plan, PoolSpec
+    from ...search.pipeline.contracts import ModuleSpec, Plan, PoolSpec
 
 __all__ = ["plan_of", "resolve"]
 
@@ -44,15 +44,12 @@ def _filled(section: Any, defaults: Any) -> Any:
 def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
     """What the pipeline needs of a resolved job."""
     from ...search.budget import Budget
-    from ...search.pipeline.contracts import ModuleSpec, Plan
+    from ...search.pipeline.contracts import EvaluationSpec, ModuleSpec, Plan
     from ...search.problem import Constraint, Objective
 
-    task_options: dict[str, object] = dict(job.task.options)
-    if job.task.path is not None:
-        task_options["path"] = job.task.path
     return Plan(
         space=ModuleSpec(name=job.space.name, preset=job.space.preset, options=job.space.options),
-        task=ModuleSpec(name=job.task.name, options=task_options),
+        task=_task(job.task),
         devices=tuple(job.devices),
         objectives=tuple(
             Objective(name=item.name, direction=item.direction or "min", device=item.device) for item in job.objectives
@@ -75,7 +72,17 @@ def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
         exported=job.export.top,
         seed=job.seed,
         pool=pool,
+        evaluator=EvaluationSpec(kind=job.evaluator.kind, path=job.evaluator.path, columns=job.evaluator.columns),
     )
+
+
+def _task(section: TaskSection | None) -> ModuleSpec | None:
+    from ...search.pipeline.contracts import ModuleSpec
+
+    if section is None:
+        return None
+    path = {} if section.path is None else {"path": section.path}
+    return ModuleSpec(name=section.name, options={**section.options, **path})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
