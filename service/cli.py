@@ -44,11 +44,39 @@ JobArgument = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (YAML
 
 
 @app.command()
-def run(job: JobArgument, output: OutputOption = None, quiet: QuietOption = False, store: StoreOption = None) -> None:
+def run(
+    job: JobArgument,
+    output: OutputOption = None,
+    quiet: QuietOption = False,
+    store: StoreOption = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Try the job out at the size its file lists under smoke.")
+    ] = False,
+) -> None:
     """Do a whole job in this process, against the embedded store."""
     from .commands.local import run as run_job
 
-    raise typer.Exit(run_job(_settings(store_url=store), job, output, quiet=quiet))
+    raise typer.Exit(run_job(_settings(store_url=store), job, output, quiet=quiet, smoke=smoke))
+
+
+@app.command()
+def compare(
+    job: JobArgument,
+    strategies: Annotated[
+        str, typer.Option(help="Separated by spaces, with options where wanted: 'nsga2(population=20) random'.")
+    ] = "nsga2 regularized_evolution",
+    seeds: Annotated[int, typer.Option(min=1, help="Searches per strategy.")] = 10,
+    trials: Annotated[int | None, typer.Option(min=1, help="Evaluations per search; default the job's budget.")] = None,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Vary each strategy's own settings too.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the table and the plot.")] = None,
+) -> None:
+    """Compare strategies on a job's problem: equal budgets, several seeds, and what is noise."""
+    from .commands.comparing import compare_strategies
+
+    code = compare_strategies(
+        _settings(), job, strategies.split(), seeds=seeds, trials=trials, sensitivity=sensitivity, output=output
+    )
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -166,13 +194,132 @@ def export(
 
 
 @app.command()
-def devices(server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False) -> None:
-    """List the devices that jobs may name."""
+def agent(
+    server: Annotated[str | None, typer.Option(envvar="ARCHSMITH_SERVER", help="Address of the server.")] = None,
+    device: Annotated[str | None, typer.Option(help="Name of this device.")] = None,
+    key: Annotated[str | None, typer.Option(envvar="ARCHSMITH_API_KEY", help="API key.")] = None,
+    tasks: Annotated[Path | None, typer.Option("--tasks", "--from", help="Measure this task file instead.")] = None,
+    results: Annotated[Path | None, typer.Option(help="File for the results of --tasks.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder for unsent results.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when the server has no more tasks.")] = False,
+) -> None:
+    """Measure on this machine as a device of a server; the same file as the server's /agent.py."""
+    from .agent import main as run_agent
+
+    given = {"server": server, "device": device, "key": key, "tasks": tasks, "results": results, "state": state}
+    arguments = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+    raise typer.Exit(run_agent([*arguments, *(["--once"] if once else [])]))
+
+
+devices_app = typer.Typer(invoke_without_command=True, help="List the devices that jobs may name, or bring one.")
+app.add_typer(devices_app, name="devices")
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Name of a device.")]
+
+
+@devices_app.callback()
+def devices(
+    context: typer.Context, server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False
+) -> None:
+    """List the devices that jobs may name, or bring one."""
+    if context.invoked_subcommand is not None:
+        return
     from .commands.connection import connect
     from .commands.show import show_devices
 
     with connect(_settings(), server, api_key) as client:
         show_devices(client.devices.list(), as_json=as_json)
+
+
+@devices_app.command("add")
+def add_device(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Device file (YAML).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of a device without a file.")] = None,
+    title: Annotated[str | None, typer.Option(help="One line for people.")] = None,
+    kind: Annotated[str, typer.Option(help="cpu, gpu, accelerator or microcontroller.")] = "cpu",
+    server: ServerOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Register a device, or describe it anew."""
+    from .commands.connection import connect
+    from .commands.devices import add
+
+    if (file is None) == (name is None):
+        raise ConfigError("FILE", file, "either a device file or --name")
+    with connect(_settings(), server, api_key) as client:
+        raise typer.Exit(add(client, file, name, title, kind))
+
+
+@devices_app.command("show")
+def show_device(
+    device: DeviceArgument, server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a device: its figures, its agent, and how far it has measured."""
+    from .commands.connection import connect
+    from .commands.devices import show as show_one
+
+    with connect(_settings(), server, api_key) as client:
+        raise typer.Exit(show_one(client.devices.get(device), as_json=as_json))
+
+
+@devices_app.command("probe")
+def probe_device(
+    device: DeviceArgument,
+    space: Annotated[str, typer.Option(help="Search space by name.")],
+    preset: Annotated[str | None, typer.Option(help="One of its presets; default its first.")] = None,
+    kernels: Annotated[int | None, typer.Option(help="Kernels to measure at most.")] = None,
+    calibration_networks: Annotated[int | None, typer.Option(help="Networks the model is fitted on.")] = None,
+    held_out_networks: Annotated[int | None, typer.Option(help="Other networks that tell its error.")] = None,
+    offline: Annotated[Path | None, typer.Option(help="Write the tasks into this file (zip) instead.")] = None,
+    server: ServerOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Measure a search space on a device through its agent, and fit its latency model."""
+    from .commands.devices import probe, reached
+
+    sizes = {
+        "kernels": kernels,
+        "calibration_networks": calibration_networks,
+        "held_out_networks": held_out_networks,
+    }
+    settings = {name: value for name, value in sizes.items() if value is not None}
+    with reached(_settings(), server, api_key) as found:
+        raise typer.Exit(probe(found, device, space, preset, settings=settings, offline=offline))
+
+
+@devices_app.command("upload")
+def upload_results(
+    device: DeviceArgument,
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Result file of the agent.")],
+    server: ServerOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Hand in what an agent has measured from a file."""
+    from .commands.devices import reached, upload
+
+    with reached(_settings(), server, api_key) as found:
+        raise typer.Exit(upload(found, device, results))
+
+
+@devices_app.command("report")
+def report_device(
+    device: DeviceArgument, server: ServerOption = None, api_key: KeyOption = None, as_json: JsonOption = False
+) -> None:
+    """Show the error of a device's latency models on networks that no fit has seen."""
+    from .commands.connection import connect
+    from .commands.devices import report
+
+    with connect(_settings(), server, api_key) as client:
+        raise typer.Exit(report(device, client.devices.models(device), as_json=as_json))
+
+
+@devices_app.command("cancel")
+def cancel_device(device: DeviceArgument, server: ServerOption = None, api_key: KeyOption = None) -> None:
+    """Cancel what a device still has to measure, and the probes that wait for it."""
+    from .commands.connection import connect
+    from .commands.devices import cancel
+
+    with connect(_settings(), server, api_key) as client:
+        raise typer.Exit(cancel(client, device))
 
 
 spaces_app = typer.Typer(invoke_without_command=True, help="List the search spaces that jobs may name, or check one.")

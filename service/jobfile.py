@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,32 @@ from .schemas.job import JobSpec
 __all__ = ["load_job", "read_job"]
 
 
-def load_job(path: Path | str, *, local: bool = False) -> JobSpec:
+def load_job(
+    path: Path | str, *, local: bool = False, registered: Collection[str] = (), smoke: bool = False
+) -> JobSpec:
     """Read, validate and resolve a job file.
 
     Args:
         path: the file.
         local: whether the job runs in this process, where it may name a path and a pool.
+        registered: names of devices beside those of the catalog.
+        smoke: whether to take over what the file lists under `smoke`: a small task and budget that try it out.
 
     Raises:
         ConfigError: an unreadable file, broken YAML, an unknown or repeated key, or a value that is not allowed.
     """
     file = Path(path)
     try:
-        return check_job(_with_definition(load_yaml(file), file), local=local)
+        data = _with_smoke(_with_definition(load_yaml(file), file), file, smoke)
+        return check_job(data, local=local, registered=registered)
     except InvalidJobError as error:
         lines = line_numbers(file)
         raise InvalidJobError([_with_line(item, file, lines) for item in error.errors]) from error
 
 
-def read_job(path: Path | str) -> dict[str, object]:
+def read_job(path: Path | str, *, smoke: bool = False) -> dict[str, object]:
     """The plain data of a job file, only its YAML checked: the server checks the rest."""
-    return _with_definition(load_yaml(Path(path)), Path(path))
+    return _with_smoke(_with_definition(load_yaml(Path(path)), Path(path)), Path(path), smoke)
 
 
 def _with_definition(job: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -51,6 +57,32 @@ def _with_definition(job: dict[str, Any], file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: space", space, "a file alone, or name, preset and options")
     definition = read_definition(file.parent / space["file"])
     return job | {"space": {"definition": definition_data(definition)}}
+
+
+def _with_smoke(job: dict[str, Any], file: Path, smoke: bool) -> dict[str, Any]:
+    """The job without its `smoke` key, whose sections replace or refine those of the job where it is asked for.
+
+    Raises:
+        ConfigError: asked for, but the file has none.
+    """
+    changes = job.pop("smoke", None)
+    if not smoke:
+        return job
+    if not isinstance(changes, dict):
+        raise ConfigError(f"{file}: smoke", changes, "a mapping of sections that make the job small")
+    return _merged(job, changes)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key, but a section that names another thing replaces the old one's options."""
+    out = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        renamed = isinstance(value, Mapping) and isinstance(old, Mapping) and "name" in value
+        out[key] = (
+            _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) and not renamed else value
+        )
+    return {key: value for key, value in out.items() if value is not None}
 
 
 def _with_line(error: ConfigError, file: Path, lines: dict[str, int]) -> ConfigError:

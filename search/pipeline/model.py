@@ -15,6 +15,8 @@ from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyModel
 from ...hwmodels.latency import LatencySettings, fit_latency, latency_identity
 from ...hwmodels.lookup import LookupModel
+from ...hwmodels.memory import QUANTITIES as MEMORY
+from ...hwmodels.memory import MemoryModel
 from ...hwmodels.roofline import RooflineModel
 from ..problem import Population, Quantity, label
 from .contracts import Interrupted, Recorder, ResultStore, Stage
@@ -54,16 +56,30 @@ class CostModels:
 
 
 def fit_cost_models(setting: Setting, recorder: Recorder, store: ResultStore) -> CostModels:
-    """Fit, or take from the store, the latency and energy model of every device of the plan."""
+    """Fit, or take from the store, the latency and energy model of every device of the plan.
+
+    Memory is modelled where the plan asks for it: it needs no measurement.
+    """
     models: dict[str, CostModel] = {}
     settings = LatencySettings.from_json(setting.plan.cost_model)
     for name, device in setting.devices.items():
         latency = _latency(setting, device, settings, recorder=recorder, store=store)
         models[label("latency_ms", name)] = latency
         with contextlib.suppress(DeviceError):  # without energy terms; `build_setting` refuses a plan that needs them
-            models[label("energy_mj", name)] = EnergyModel(device, latency)
+            models[label("energy_mj", name)] = EnergyModel(device, latency, data_type=settings.data_type)
+        models.update(_memory(setting, device, settings.data_type or device.data_type))
     _check_known(setting, models)
     return CostModels(setting=setting, models=models)
+
+
+def _memory(setting: Setting, device: Device, data_type: str) -> dict[str, CostModel]:
+    """Models of the kinds of memory that the plan names on this device, by label."""
+    named = {item.label for item in (*setting.plan.objectives, *setting.plan.constraints)}
+    return {
+        label(quantity, device.name): MemoryModel(setting.space, device.name, quantity=quantity, data_type=data_type)
+        for quantity in MEMORY
+        if label(quantity, device.name) in named
+    }
 
 
 def _latency(
@@ -77,7 +93,9 @@ def _latency(
             return probed
         timer = setting.lab.timer(device.name, settings.timer, told.waiting) if setting.lab else None
         if timer is None:
-            return RooflineModel(device)  # nobody can measure there: its file is all there is to go by
+            return RooflineModel(
+                device, settings.data_type
+            )  # nobody can measure there: its file is all there is to go by
     identity = latency_identity(setting.space, device, settings, seed=setting.plan.seed, timer=timer)
     found = store.find(MODEL_KIND, identity)
     recorder.stage(Stage.MODEL, reused=found is not None)

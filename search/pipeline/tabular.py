@@ -29,7 +29,7 @@ from .scoring import TableScoring
 from .select import random_feasible, spread_members
 from .verify import plain
 
-__all__ = ["TableCosts", "open_table", "run_on_table"]
+__all__ = ["TableCosts", "open_table", "queried", "run_on_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,12 @@ def open_table(plan: Plan) -> tuple[SearchSetting, Table]:
     return SearchSetting(plan=plan, space=space), table
 
 
+def queried(table: Table) -> tuple[str, ...]:
+    """The quantities of a table that cost an evaluation."""
+    known = TableCosts(table).known
+    return tuple(name for name in table.columns if name not in known and name != TEST_ACCURACY)
+
+
 def run_on_table(plan: Plan, recorder: Recorder) -> dict[str, object]:
     """Search a table and verify the front on its test column.
 
@@ -83,8 +89,7 @@ def run_on_table(plan: Plan, recorder: Recorder) -> dict[str, object]:
     recorder.stage(Stage.PREPARE)
     setting, table = open_table(plan)
     costs = TableCosts(table)
-    queried = tuple(name for name in table.columns if name not in costs.known and name != TEST_ACCURACY)
-    scoring = TableScoring(table, queried)
+    scoring = TableScoring(table, queried(table))
     found = explore(setting, costs, scoring, recorder=recorder)
     recorder.stage(Stage.VERIFY)
     rng = np.random.default_rng(plan.seed + 1)

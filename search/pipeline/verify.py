@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DeviceError
-from ...hwmodels.latency import measure_network
+from ...hwmodels.latency import LatencySettings, measure_network
 from ...hwmodels.lookup import LookupModel
 from ...hwmodels.measure.timer import TimerSettings
 from ...hwmodels.measurement import Measurement
@@ -33,7 +33,7 @@ from .alone import Trained, train_alone
 from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, VerifiedMember
 from .explore import Exploration, columns_of
 from .model import CostModels
-from .prepare import Setting
+from .prepare import HOST, Setting
 from .scoring import Scoring
 from .select import random_feasible, spread_members
 
@@ -82,7 +82,8 @@ def verify(
     members = []
     for number, result in zip(chosen, of_members, strict=True):
         steps.measured(len(members), len(chosen))
-        members.append(_member(setting, models, found, int(number), result))
+        numbered = (int(number), result)
+        members.append(_member(setting, models, found, numbered, waiting=steps.waiting))
     steps.measured(len(members), len(chosen))
     rng = np.random.default_rng(plan.seed)
     compared = compare_fronts(
@@ -124,6 +125,10 @@ class _Steps:
     def measured(self, done: int, total: int) -> None:
         """Of the members."""
         self._tell(1 + self.trainings + done / max(total, 1), f"{done} of {total} members measured")
+
+    def waiting(self, message: str) -> None:
+        """For a device elsewhere."""
+        self._tell(1 + self.trainings, message)
 
     def _tell(self, done: float, message: str) -> None:
         self._recorder.progress(done, self.trainings + 2, message)
@@ -183,12 +188,24 @@ def plain(record: Any) -> dict[str, object]:
     return {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in values.items()}
 
 
-def _member(setting: Setting, models: CostModels, found: Exploration, number: int, result: Trained) -> VerifiedMember:
+def _member(
+    setting: Setting,
+    models: CostModels,
+    found: Exploration,
+    numbered: tuple[int, Trained],
+    *,
+    waiting: Callable[[str], None],
+) -> VerifiedMember:
+    number, result = numbered
     observations = [
         Observation(
             quantity=ACCURACY, device=None, value=result.test_accuracy, spread=None, source="measured:standalone"
         ),
-        *(item for name in setting.devices for item in _on_device(setting, models, result.architecture, name)),
+        *(
+            item
+            for name in setting.devices
+            for item in _on_device(setting, models, result.architecture, name, waiting=waiting)
+        ),
     ]
     natural = {label(item.quantity, item.device): item.value for item in observations}
     genome = np.array([result.architecture.genome], dtype=np.int16)
@@ -202,11 +219,11 @@ def _member(setting: Setting, models: CostModels, found: Exploration, number: in
 
 
 def _on_device(
-    setting: Setting, models: CostModels, architecture: Architecture, name: str, waiting: Callable[[str], None]
+    setting: Setting, models: CostModels, architecture: Architecture, name: str, *, waiting: Callable[[str], None]
 ) -> list[Observation]:
     """Measured where the device is this machine or has an agent, else predicted, each marked as what it is."""
     genome = np.array([architecture.genome], dtype=np.int16)
-    measured = {item.quantity: item for item in _measure(setting, models, architecture, name, waiting)}
+    measured = {item.quantity: item for item in _measure(setting, models, architecture, name, waiting=waiting)}
     out = []
     for quantity in ("latency_ms", "energy_mj"):
         if quantity not in measured and label(quantity, name) not in models.models:
@@ -221,17 +238,18 @@ def _on_device(
 
 
 def _measure(
-    setting: Setting, models: CostModels, architecture: Architecture, name: str, waiting: Callable[[str], None]
+    setting: Setting, models: CostModels, architecture: Architecture, name: str, *, waiting: Callable[[str], None]
 ) -> list[Measurement]:
     """On the scale of the device's latency model: both see the reference kernel at the same nominal time."""
     if name != HOST:
         timer = setting.lab.timer(name, TimerSettings(), waiting) if setting.lab else None
         return [timer.measure(setting.space.ops(architecture))] if timer else []
+    settings = LatencySettings.from_json(setting.plan.cost_model)
     latency = models.models[label("latency_ms", name)]
     conditions = latency.details.get("conditions", {}) if isinstance(latency, LookupModel) else {}
     try:
         return measure_network(
-            setting.space, architecture, setting.devices[name], reference_ms=conditions.get("reference_ms")
+            setting.space, architecture, setting.devices[name], settings, reference_ms=conditions.get("reference_ms")
         )
     except DeviceError:
         return []  # not this machine: its values stay predictions

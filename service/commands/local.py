@@ -13,7 +13,8 @@ from types import FrameType
 from ..client.client import Client
 from ..client.searches import SearchHandle
 from ..client.transport import ApiError, ConnectionLostError
-from ..jobfile import load_job
+from ..jobfile import load_job, read_job
+from ..measuring import Lab, registered_names
 from ..settings import Settings
 from ..store.faults import Conflict
 from ..store.records import JobState, SearchRecord
@@ -30,7 +31,7 @@ MENDABLE = ("ConfigError", "InfeasibleError")
 """Reasons of a failure that lie in the job itself."""
 
 
-def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool = False) -> int:
+def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool = False, smoke: bool = False) -> int:
     """Run a job from its file to its deliverables.
 
     Where a server owns the store, the job goes through that server, whose rules hold (registered data, its own pool).
@@ -42,10 +43,14 @@ def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool 
         found = store_or_server(settings, stack)
         if isinstance(found, str):
             client = stack.enter_context(Client(found, os.environ.get(API_KEY)))
-            return _attend(settings, client.searches.create(job_file), output=output, quiet=quiet)
+            return _attend(
+                settings, client.searches.create(read_job(job_file, smoke=smoke)), output=output, quiet=quiet
+            )
         from ..api.admission import admit
 
-        record = found.create_search(admit(load_job(job_file, local=True)))
+        job = load_job(job_file, local=True, registered=registered_names(found), smoke=smoke)
+        lab = Lab(found, patience_s=None, server=settings.url)
+        record = found.create_search(admit(job, lab))
         return _work(settings, found, record, output=output, quiet=quiet)
 
 

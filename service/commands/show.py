@@ -129,7 +129,13 @@ def show_devices(devices: list[resources.Device], *, as_json: bool) -> None:
     if as_json:
         print_json([device.model_dump(mode="json") for device in devices])
     else:
-        print_table(["name", "kind", "title"], [[device.name, device.kind, device.title] for device in devices])
+        rows = [[device.name, device.kind, device.title, _seen(device)] for device in devices]
+        print_table(["name", "kind", "title", "agent"], rows)
+
+
+def _seen(device: resources.Device) -> str | None:
+    """When the device's agent was last heard of, for people."""
+    return None if device.seen is None else f"seen {device.seen:%F %H:%M}"
 
 
 def show_spaces(spaces: list[resources.Space], *, as_json: bool) -> None:

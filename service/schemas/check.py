@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
@@ -42,9 +42,12 @@ class QuantityKind:
 QUANTITIES: Final[Mapping[str, QuantityKind]] = MappingProxyType({
     "accuracy": QuantityKind(direction="max", needs_device=False),
     "energy_mj": QuantityKind(direction="min", needs_device=True),
+    "flash_bytes": QuantityKind(direction="min", needs_device=True),
     "latency_ms": QuantityKind(direction="min", needs_device=True),
     "macs": QuantityKind(direction="min", needs_device=False),
+    "memory_bytes": QuantityKind(direction="min", needs_device=True),
     "params": QuantityKind(direction="min", needs_device=False),
+    "sram_bytes": QuantityKind(direction="min", needs_device=True),
 })  # fmt: skip
 """Every quantity that objectives and constraints may name."""
 
@@ -65,12 +68,13 @@ class InvalidJobError(ConfigError):
         return "\n".join(str(error) for error in self.errors) if len(self.errors) > 1 else super().__str__()
 
 
-def check_job(data: Mapping[str, Any] | JobSpec, *, local: bool = False) -> JobSpec:
+def check_job(data: Mapping[str, Any] | JobSpec, *, local: bool = False, registered: Collection[str] = ()) -> JobSpec:
     """Validate a job against the catalogs and fill in its defaults.
 
     Args:
         data: the job as plain data, or already parsed.
         local: whether it runs in this process, where it may name a path and a pool.
+        registered: names of devices beside those of the catalog.
 
     Returns:
         The resolved job.
@@ -85,10 +89,10 @@ def check_job(data: Mapping[str, Any] | JobSpec, *, local: bool = False) -> JobS
             job = JobSpec.model_validate(data)
         except ValidationError as error:
             raise InvalidJobError(explain(error.errors(include_url=False))) from error
-    return check_names(job, local=local)
+    return check_names(job, local=local, registered=registered)
 
 
-def check_names(job: JobSpec, *, local: bool = False) -> JobSpec:
+def check_names(job: JobSpec, *, local: bool = False, registered: Collection[str] = ()) -> JobSpec:
     """The part of `check_job` that needs the catalogs; same arguments, result and error."""
     from .resolve import resolve
 
@@ -101,7 +105,7 @@ def check_names(job: JobSpec, *, local: bool = False) -> JobSpec:
     errors = [
         *_check_space(job),
         *_check_task(job, local),
-        *(_check_devices(job) if job.evaluator.kind != "table" else ()),
+        *(_check_devices(job, registered) if job.evaluator.kind != "table" else ()),
         *_check_evaluator(job, local),
         *_check_objectives(resolved),
         *_check_constraints(resolved),
@@ -284,10 +288,10 @@ def _check_evaluator(job: JobSpec, local: bool) -> Iterator[ConfigError]:
         )
 
 
-def _check_devices(job: JobSpec) -> Iterator[ConfigError]:
+def _check_devices(job: JobSpec, registered: Collection[str]) -> Iterator[ConfigError]:
     from ...hwmodels import catalog
 
-    known = catalog.names()
+    known = sorted({*catalog.names(), *registered})
     for index, name in enumerate(job.devices):
         if name not in known:
             yield unknown_name(f"devices[{index}]", name, known)

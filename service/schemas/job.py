@@ -28,6 +28,7 @@ __all__ = [
     "SpaceSection",
     "StrategySection",
     "SupernetSection",
+    "SystemSection",
     "TaskSection",
     "VerifySection",
 ]
@@ -187,9 +188,13 @@ class SupernetSection(Section):
 class CostModelSection(Section):
     """How much is measured to fit the latency model; left out = the default, written out when resolved.
 
-    The fields are those of `hwmodels.probing.ProbeSettings`.
+    The fields are those of `hwmodels.probing.ProbeSettings`, and the data type that networks run in.
     """
 
+    data_type: Literal["float32", "float16", "bfloat16", "int16", "int8"] | None = Field(
+        default=None,
+        description="What networks compute in on every device; left out, what each device does by default.",
+    )
     kernels: int | None = Field(default=None, ge=20, description="Distinct kernels measured alone, at most.")
     calibration_networks: int | None = Field(default=None, ge=12, description="Whole networks the fit sees.")
     held_out_networks: int | None = Field(default=None, ge=2, description="Whole networks that only check it.")
@@ -227,10 +232,19 @@ class PoolSection(Section):
     workers: int = Field(default=2, ge=1, le=4096)
 
 
+class SystemSection(Section):
+    """Which published method a job composes; says where it comes from and where ours differs."""
+
+    title: str
+    source: str = Field(description="Authors, title, venue and address of the publication.")
+    deviations: str = Field(description="In a line or two, where this composition differs from what was published.")
+
+
 class JobSpec(Section):
     """One search, as submitted; `check_job` returns it with every default filled in."""
 
     name: str = Field(min_length=1, max_length=120)
+    system: SystemSection | None = None
     space: SpaceSection
     task: TaskSection | None = Field(default=None, description="Left out only where accuracy comes from a table.")
     devices: list[str] = Field(default=["host"], min_length=1, max_length=16)

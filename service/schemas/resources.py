@@ -199,6 +199,11 @@ class Device(Resource):
     title: str
     kind: str
     description: dict[str, Any]
+    registered: bool = Field(default=False, description="Whether a user or an agent has registered it here.")
+    agent: dict[str, Any] | None = Field(default=None, description="What its agent told about itself.")
+    seen: datetime | None = Field(default=None, description="When its agent was last heard of.")
+    silent_s: float | None = Field(default=None, description="Seconds since then.")
+    tasks: dict[str, int] = Field(default={}, description="How many of its measuring tasks are in which state.")
 
 
 class Space(Resource):
