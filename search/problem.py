@@ -86,12 +86,14 @@ class Problem:
         objectives: at least one.
         constraints: hard limits, all of which must hold.
         known: by label (``params``, ``latency_ms@host``), the quantities that need no evaluation.
+        equivalence: whether genomes with equal keys are one candidate; not so in a table, where each is a row.
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     known: Mapping[str, Quantity] = field(default_factory=dict)
+    equivalence: bool = True
 
     def __post_init__(self) -> None:
         if not self.objectives:

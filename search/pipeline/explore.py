@@ -74,7 +74,13 @@ class Exploration:
 def problem_of(setting: SearchSetting, models: Costs) -> Problem:
     """The plan's problem with every quantity that needs no evaluation."""
     plan = setting.plan
-    return Problem(space=setting.space, objectives=plan.objectives, constraints=plan.constraints, known=models.known)
+    return Problem(
+        space=setting.space,
+        objectives=plan.objectives,
+        constraints=plan.constraints,
+        known=models.known,
+        equivalence=plan.evaluator.kind != "table",
+    )
 
 
 def columns_of(problem: Problem, models: Costs, scores: Mapping[str, Measurer]) -> dict[str, Known | Measurer]:

@@ -1,6 +1,7 @@
 """What a strategy has proposed so far: the one place that decides whether a genome is new.
 
-Genomes are told apart by their space's 128-bit keys, so two genomes that perform the same computation count as one.
+Genomes are told apart by their space's 128-bit keys, so two genomes that perform the same computation count as one;
+a benchmark table, where each of them is a row of its own, has them told apart by their genes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...spaces.digest import digest_rows
 from ...spaces.space import SearchSpace
 from ..problem import Population
 
@@ -21,10 +23,14 @@ class Archive:
 
     The keys are kept twice: as a set for look-ups, and in an append-only array, so that `keys` costs nothing to hand
     out with every checkpoint and a recorder may store just what was added.
+
+    Args:
+        space: tells keys.
+        equivalence: whether genomes with equal keys count as one.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
+    def __init__(self, space: SearchSpace, *, equivalence: bool = True) -> None:
+        self._keys_of = space.keys if equivalence else _genes_alone
         self._seen: set[bytes] = set()
         self._buffer = np.empty((256, 2), dtype=np.uint64)
 
@@ -51,7 +57,7 @@ class Archive:
         limit = len(genomes) if limit is None else limit
         if not len(genomes) or limit <= 0:
             return np.empty(0, dtype=np.intp)
-        keys = self._space.keys(genomes)
+        keys = self._keys_of(genomes)
         seen, rows = self._seen, []
         size = len(seen)
         for row, name in enumerate(_names(keys)):
@@ -63,6 +69,10 @@ class Archive:
         new = np.array(rows, dtype=np.intp)
         self._append(keys[new], size)
         return new
+
+    def holds(self, genomes: Population) -> NDArray[np.bool_]:
+        """[B] True where a canonical genome was admitted before."""
+        return np.array([name in self._seen for name in _names(self._keys_of(genomes))], dtype=np.bool_)
 
     def load(self, keys: NDArray[np.uint64]) -> None:
         """Replace the content by `keys` [K, 2] of another archive of the same space."""
@@ -77,6 +87,10 @@ class Archive:
             grown[:size] = self._buffer[:size]
             self._buffer = grown
         self._buffer[size:needed] = keys
+
+
+def _genes_alone(genomes: Population) -> NDArray[np.uint64]:
+    return digest_rows(genomes, "archive")
 
 
 def _names(keys: NDArray[np.uint64]) -> list[bytes]:

@@ -48,7 +48,7 @@ class BaseStrategy(ABC):
         self.problem = problem
         self.space = problem.space
         self.rng = np.random.Generator(np.random.PCG64(seed))
-        self.archive = Archive(problem.space)
+        self.archive = Archive(problem.space, equivalence=problem.equivalence)
         self.told = 0
         self._any_feasible = False
         self._novelty = 1.0

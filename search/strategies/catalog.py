@@ -9,14 +9,18 @@ from typing import Any, Final
 from ...errors import ConfigError
 from ..problem import Problem
 from ..strategy import Strategy
+from .local_search import LocalSearch
 from .nsga2 import NSGA2
+from .nsga3 import NSGA3
 from .random import RandomSearch
 from .regularized_evolution import RegularizedEvolution
 
 __all__ = ["STRATEGIES", "check", "get", "names", "options"]
 
 STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
+    "local_search": LocalSearch,
     "nsga2": NSGA2,
+    "nsga3": NSGA3,
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
 }

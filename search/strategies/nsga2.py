@@ -72,7 +72,11 @@ class NSGA2(BaseStrategy):
         joined = Members.join([self.survivors, *self._waiting])
         self._waiting = []
         if len(joined):
-            self.survivors = joined.take(joined.best_first(self.population))
+            self.survivors = joined.take(self._keep(joined))
+
+    def _keep(self, joined: Members) -> NDArray[np.intp]:
+        """Which members survive, best first."""
+        return joined.best_first(self.population)
 
     def _offspring(self, n: int) -> Candidates:
         """[n, G] children of binary-tournament winners."""

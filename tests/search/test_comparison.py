@@ -11,7 +11,7 @@ from archsmith.errors import ConfigError
 from archsmith.search.comparison import Comparison, Contender, Curve, compare, variants
 from archsmith.search.evaluators import CompositeEvaluator, Known
 from archsmith.search.plot import Line, draw_chart, ticks
-from tests.contracts.strategy_kit import toy_problem, toy_space
+from contracts.strategy_kit import toy_problem, toy_space
 
 
 def toy_comparison(**options) -> Comparison:
