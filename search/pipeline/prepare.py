@@ -13,6 +13,8 @@ from ...errors import ConfigError, DeviceError
 from ...hwmodels import catalog as devices
 from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyTerms
+from ...hwmodels.latency import LatencySettings
+from ...hwmodels.measure.onnx_runtime import DATA_TYPES as MEASURED_TYPES
 from ...hwmodels.measure.timer import TimerSettings
 from ...hwmodels.roofline import RooflineModel
 from ...predictors.tasks import catalog as tasks
@@ -96,6 +98,10 @@ def build_setting(plan: Plan, lab: DeviceLab | None = None) -> Setting:
 
 def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab: DeviceLab | None) -> None:
     """Refuse what would fail only after the supernet was trained: a quantity that nothing can tell."""
+    data_type = LatencySettings.from_json(plan.cost_model).data_type
+    if HOST in known and data_type not in (None, *MEASURED_TYPES):
+        allowed = f"one of {', '.join(MEASURED_TYPES)}, which can be measured on {HOST}"
+        raise ConfigError("cost_model.data_type", data_type, allowed)
     for place, items in (("objectives", plan.objectives), ("constraints", plan.constraints)):
         for index, item in enumerate(items):
             if item.device is None or item.device not in known:
@@ -103,9 +109,9 @@ def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab
             device = known[item.device]
             try:
                 if not _is_measured(device, space, lab):
-                    RooflineModel(device)
+                    RooflineModel(device, data_type)
                 if item.name == "energy_mj":
-                    EnergyTerms.of(device, device.data_type)
+                    EnergyTerms.of(device, data_type or device.data_type)
             except DeviceError as error:
                 hint = "" if item.name == "energy_mj" else " Or start its agent: see docs/devices.md."
                 raise ConfigError(f"{place}[{index}].device", device.name, f"{error}{hint}") from error

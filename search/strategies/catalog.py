@@ -9,6 +9,7 @@ from typing import Any, Final
 from ...errors import ConfigError
 from ..problem import Problem
 from ..strategy import Strategy
+from .bayesian import Bayesian
 from .local_search import LocalSearch
 from .nsga2 import NSGA2
 from .nsga3 import NSGA3
@@ -18,6 +19,7 @@ from .regularized_evolution import RegularizedEvolution
 __all__ = ["STRATEGIES", "check", "get", "names", "options"]
 
 STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
+    "bayesian": Bayesian,
     "local_search": LocalSearch,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
