@@ -110,6 +110,10 @@ def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab
             try:
                 if not _is_measured(device, space, lab):
                     RooflineModel(device, data_type)
+                elif device.name != HOST and data_type not in (None, "float32"):
+                    raise ConfigError(
+                        "cost_model.data_type", data_type, f"float32, which agents measure; {device.name} has one"
+                    )
                 if item.name == "energy_mj":
                     EnergyTerms.of(device, data_type or device.data_type)
             except DeviceError as error:

@@ -10,9 +10,13 @@ from ...errors import ConfigError
 from ..problem import Problem
 from ..strategy import Strategy
 from .bayesian import Bayesian
+from .carbs import CARBS
+from .epnas import EPNAS
 from .local_search import LocalSearch
+from .moboga import MOBOGA
 from .nsga2 import NSGA2
 from .nsga3 import NSGA3
+from .predictor_evolution import PredictorEvolution
 from .random import RandomSearch
 from .regularized_evolution import RegularizedEvolution
 
@@ -20,9 +24,13 @@ __all__ = ["STRATEGIES", "check", "get", "names", "options"]
 
 STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
     "bayesian": Bayesian,
+    "carbs": CARBS,
+    "epnas": EPNAS,
     "local_search": LocalSearch,
+    "moboga": MOBOGA,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
+    "predictor_evolution": PredictorEvolution,
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
 }
