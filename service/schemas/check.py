@@ -351,9 +351,14 @@ def _check_quantity(place: str, section: ObjectiveSection | ConstraintSection, j
 
 def _check_strategy(job: JobSpec) -> Iterator[ConfigError]:
     from ...search.strategies import catalog
+    from ...search.strategies.auto import AUTO
 
+    if job.strategy.name == AUTO:
+        if job.strategy.options:
+            yield ConfigError("strategy.options", job.strategy.options, "none", "Name the strategy that they are of.")
+        return
     if job.strategy.name not in catalog.names():
-        yield unknown_name("strategy.name", job.strategy.name, catalog.names())
+        yield unknown_name("strategy.name", job.strategy.name, [AUTO, *catalog.names()])
         return
     allowed = catalog.options(job.strategy.name)
     for option in job.strategy.options:

@@ -123,8 +123,9 @@ class ConstraintSection(Section):
 class StrategySection(Section):
     """The proposer, by catalog name."""
 
-    name: str = "nsga2"
+    name: str = Field(default="auto", description="`auto` leaves the choice to archsmith, which states it.")
     options: dict[str, Scalar] = {}
+    reason: str | None = Field(default=None, description="Why this one; filled in where the choice was left open.")
 
 
 class EvaluatorSection(Section):
@@ -198,6 +199,7 @@ class CostModelSection(Section):
     kernels: int | None = Field(default=None, ge=20, description="Distinct kernels measured alone, at most.")
     calibration_networks: int | None = Field(default=None, ge=12, description="Whole networks the fit sees.")
     held_out_networks: int | None = Field(default=None, ge=2, description="Whole networks that only check it.")
+    visits: int | None = Field(default=None, ge=1, description="How often each network is measured; the median counts.")
 
 
 class VerifySection(Section):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .job import JobSpec, TaskSection
+from .job import JobSpec, StrategySection, TaskSection
 
 if TYPE_CHECKING:
     from ...search.pipeline.contracts import ModuleSpec, Plan, PoolSpec
@@ -27,8 +27,18 @@ def resolve(job: JobSpec) -> JobSpec:
             "supernet": _filled(job.supernet, SupernetSettings()),
             "verify": _filled(job.verify, StandaloneSettings()),
             "cost_model": _filled(job.cost_model, ProbeSettings()),
+            "strategy": _strategy(job),
         }
     )
+
+
+def _strategy(job: JobSpec) -> StrategySection:
+    from ...search.strategies.auto import AUTO, choose
+
+    if job.strategy.name != AUTO:
+        return job.strategy
+    choice = choose(job.budget.trials)
+    return StrategySection(name=choice.name, reason=choice.reason)
 
 
 def _filled(section: Any, defaults: Any) -> Any:

@@ -181,7 +181,7 @@ BAD = {
     "unknown device": ({"devices": ["hosst"]}, ["devices[0]", "'hosst'", "host"]),
     "unknown objective": ({"objectives": [{"name": "acuracy"}]}, ["objectives[0].name", "'acuracy'", "accuracy"]),
     "wrong direction": ({"objectives": [{"name": "accuracy", "direction": "min"}]}, ["objectives[0].direction", "max"]),
-    "unknown strategy": ({"strategy": {"name": "nsga3"}}, ["strategy.name", "'nsga3'", "nsga2"]),
+    "unknown strategy": ({"strategy": {"name": "nsga9"}}, ["strategy.name", "'nsga9'", "nsga2"]),
     "unknown strategy option": (
         {"strategy": {"name": "nsga2", "options": {"popsize": 9}}},
         ["strategy.options.popsize", "population"],
