@@ -168,7 +168,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "single_path_nas": Family(presets=("imagenet", "tiny"), options=_IMAGES, build=_staged("single_path_nas")),
     "starnet": Family(presets=("published", "edge64", "tiny"), options=_IMAGES, build=_chain("starnet")),
     "tdnn": Family(
-        presets=("efficient", "efficient_transform", "published", "tiny"), options=("mels", "frames", "embedding"),
+        presets=("published", "coarse", "tiny"), options=("mels", "frames", "embedding"),
         build=_steps("tdnn", "TdnnSpace"),
     ),
     "vit": Family(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from . import catalog
 from .architecture import Architecture
 from .drawing import boxes, draw_svg
+from .op import total_macs, total_params
+from .reference import reference, reference_names
 from .space import SearchSpace
 
 __all__ = ["page", "pictured", "write"]
@@ -26,6 +28,22 @@ Generated from the catalog by `python -m archsmith.spaces.catalog_page docs`; do
 those of the first preset; a size counts genomes in canonical form. Any of these is built with
 `archsmith.spaces.get(name, preset)`, checked with `archsmith spaces check`, and named in a job under `space`. For one
 that is not here, see [a space of your own](your-own-space.md).
+
+Where costs come from sites, MACs, parameters and whatever is measured or modelled by site (latency, energy, memory) are
+look-ups in tables for whole populations. Where any layer may depend on all genes there are none: MACs and parameters of
+populations then come in closed form, everything else from the Ops of single architectures. Operations are what
+`spaces check` tries alone; a family without any chooses sizes, not operations.
+"""
+
+REFERENCES = """## Published networks
+
+Points of these spaces that `archsmith.spaces.reference(name)` gives, with 1000 classes. Parameters and
+multiply-accumulates are exactly those of the pytorch-image-models network of that name in its training form, the latter
+as `torch.utils.flop_counter` counts them. The tables published there also count norms: two operations for every element
+of a batch norm's output, five for a layer norm's.
+
+| network | family | image | parameters | MACs |
+|---|---|---:|---:|---:|
 """
 
 
@@ -46,8 +64,8 @@ def page(*, folder: str = "images/spaces") -> tuple[str, Mapping[str, str]]:
         folder: of the pictures, as the page refers to it.
     """
     rows = [
-        "| family | what varies | genes | size | presets | supernet | source |",
-        "|---|---|---:|---:|---|---|---|",
+        "| family | what varies | genes | size | presets | supernet | costs | operations | source |",
+        "|---|---|---:|---:|---|---|---|---:|---|",
     ]
     sections, pictures = [], {}
     for name in catalog.names():
@@ -57,12 +75,23 @@ def page(*, folder: str = "images/spaces") -> tuple[str, Mapping[str, str]]:
         listed = ", ".join(f"`{preset}`" for preset in family.presets)
         rows.append(
             f"| [{name}](#{name}) | {summary} | {len(space.genes)} | {_size(space.size)} | {listed} | "
-            f"{'yes' if family.supernet else 'no'} | {sources} |"
+            f"{'yes' if family.supernet else 'no'} | {'sites' if space.sites() else 'closed form'} | "
+            f"{len({each.key or (each.place, each.label) for each in space.candidates()})} | {sources} |"
         )
         pictures[f"{name}.svg"] = draw_svg(space, pictured(space))
         sections.append(f"### {name}\n\n![One architecture of {name}]({folder}/{name}.svg)\n")
-    text = "\n".join([HEAD, *rows, "", "## One architecture of each", "", *sections])
+    networks = REFERENCES + "\n".join(_published())
+    text = "\n".join([HEAD, *rows, "", networks, "", "## One architecture of each", "", *sections])
     return text, pictures
+
+
+def _published() -> Iterator[str]:
+    """A row for every published network."""
+    for name in reference_names():
+        space, architecture = reference(name)
+        ops = space.ops(architecture)
+        side = ops[0].inputs[0].shape[-1]
+        yield f"| `{name}` | [{space.name}](#{space.name}) | {side} | {total_params(ops):,} | {total_macs(ops):,} |"
 
 
 def write(docs: Path) -> None:

@@ -10,27 +10,45 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from ..errors import SpaceError
+from .candidate import Candidate
 from .gene import Gene, Population
 from .op import Op, op_signature
 from .space import SearchSpace
-from .vetting import Trial, faults, outputs, same_function, try_candidate, unseen_taps
+from .vetting import (
+    Trial,
+    broken_promise,
+    faults,
+    outputs,
+    same_function,
+    try_candidate,
+    unseen_taps,
+    wasted_windows,
+)
 
-__all__ = ["CHECKS", "Finding", "Report", "check_space"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["CHECKS", "Finding", "Report", "Severity", "check_space", "vet_operations"]
+
+Severity = Literal["error", "warning", "note"]
 
 CHECKS: Final = (
-    "invalid", "disconnected", "never_active", "no_effect", "duplicate", "harmful", "unseen_window",
+    "invalid", "disconnected", "never_active", "no_effect", "duplicate", "harmful", "unseen_window", "absent",
 )  # fmt: skip
 """Names of the checks, in the order of the report."""
 
 MAC_BUDGET: Final = 4_000_000_000
 """Multiply-accumulates that running sampled networks may take."""
+
+SEEDS: Final = 4
+"""Initialisations under which an output must not depend on its input before it is said not to."""
 
 CONTEXTS: Final = 12
 """Architectures in which two values of a gene must compute the same before they are called so; some matter in few."""
@@ -42,13 +60,14 @@ class Finding:
 
     Attributes:
         check: one of `CHECKS`.
-        severity: `error` where a search would be misled or fail, `warning` where it only wastes time.
+        severity: `error` where a search would be misled or fail, `warning` where it only wastes time, `note` where
+            the space means it so.
         place: gene, block or architecture.
         message: what is wrong and what to do.
     """
 
     check: str
-    severity: Literal["error", "warning"]
+    severity: Severity
     place: str
     message: str
 
@@ -90,31 +109,33 @@ def check_space(space: SearchSpace, *, samples: int = 48, seed: int = 0) -> Repo
 
     Args:
         space: any space that builds networks.
-        samples: architectures whose Ops are listed; as many are built and run as `MAC_BUDGET` allows, at least two.
+        samples: architectures whose Ops are listed; as many are built and run as `MAC_BUDGET` allows, the cheapest
+            first and at least two.
         seed: of the sample.
     """
     rng = np.random.default_rng(seed)
     genomes = np.concatenate([space.smallest()[None], space.largest()[None], space.sample(max(samples - 2, 0), rng)])
     findings: list[Finding] = []
     windows: dict[str, Finding] = {}
-    networks, spent, listed = 0, 0, 0
-    for genome in genomes:
+    costs: list[tuple[int, int]] = []
+    for number, genome in enumerate(genomes):
         try:
             ops = space.ops(space.decode(genome))
         except SpaceError as error:
             findings.append(_invalid(space, genome, str(error)))
             continue
-        listed += 1
         windows |= {finding.place: finding for finding in _windows(ops)}
-        cost = 5 * sum(op.macs for op in ops)
-        if networks < 2 or spent + cost <= MAC_BUDGET:
-            spent, networks = spent + cost, networks + 1
-            findings += _run(space, genome)
+        costs.append((5 * sum(op.macs for op in ops), number))
+    costs.sort()
+    spent = np.cumsum([cost for cost, _ in costs])
+    networks = max(int((spent <= MAC_BUDGET).sum()), min(len(costs), 2))
+    for _, number in costs[:networks]:
+        findings += _run(space, genomes[number])
     findings += _never_active(space, rng)
     findings += _compare_values(space, rng)
-    vetted = _vet(space)
+    vetted = vet_operations(space)
     found = _once([*findings, *vetted[1], *windows.values()])
-    return Report(space.name, space.identity, space.size, listed, networks, vetted[0], found)
+    return Report(space.name, space.identity, space.size, len(costs), networks, vetted[0], found)
 
 
 def _once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -153,11 +174,16 @@ def _run(space: SearchSpace, genome: Population) -> Iterator[Finding]:
         if idle:
             message = f"weights that no gradient reaches, {', '.join(idle[:3])}; its choices: {choices}."
             yield Finding("disconnected", "warning", architecture.key, message)
-    evaluated = outputs(network, inputs, training=False)
-    spread = float(evaluated.std(dim=0).mean())
-    if spread <= 1e-6 * float(evaluated.abs().mean()):
+    # Narrow layers may all be cut off by their activations at first: that is luck, where another seed does better.
+    networks = itertools.chain([network], (space.network(architecture, seed=seed) for seed in range(1, SEEDS)))
+    if not any(_depends(outputs(each, inputs, training=False)) for each in networks):
         message = f"its output does not depend on its input: nothing connects them. Its choices: {choices}."
         yield Finding("disconnected", "error", architecture.key, message)
+
+
+def _depends(y: torch.Tensor) -> bool:
+    """Whether outputs differ from input to input."""
+    return float(y.std(dim=0).mean()) > 1e-6 * float(y.abs().mean())
 
 
 def _windows(ops: tuple[Op, ...]) -> Iterator[Finding]:
@@ -169,7 +195,9 @@ def _windows(ops: tuple[Op, ...]) -> Iterator[Finding]:
                 f"{unseen} of {taps} taps of its window never meet the image {op.inputs[0].shape[1:]}: they see "
                 "nothing but padding. Use a smaller kernel or dilation there."
             )
-            yield Finding("unseen_window", "error" if op.attributes["dilation"] != 1 else "warning", op.name, message)
+            # With the centre alone left, a spread window computes what a 1x1 one can.
+            left = op.attributes["dilation"] == 1 or taps - unseen > 1
+            yield Finding("unseen_window", "warning" if left else "error", op.name, message)
         if op.kind == "conv_transpose2d" and op.attributes["stride"] == 1:
             message = (
                 "a transposed convolution at stride 1 computes what a plain one can; use conv, or a stride above 1."
@@ -256,6 +284,8 @@ def _costs_agree(space: SearchSpace, rows: Population, gene: int, pair: tuple[in
 def _same(space: SearchSpace, row: Population, gene: int, pair: tuple[int, int]) -> bool:
     """Whether two values of a gene give one computation in the architecture of `row`."""
     first, second = (space.decode(_with_value(space, row[None], gene, choice)[0]) for choice in pair)
+    if first.key == second.key:
+        return True
     try:
         if op_signature(space.ops(first)) != op_signature(space.ops(second)):
             return False
@@ -275,29 +305,59 @@ def _same(space: SearchSpace, row: Population, gene: int, pair: tuple[int, int])
 # --- operations ---------------------------------------------------------------------------------------------------
 
 
-def _vet(space: SearchSpace) -> tuple[int, list[Finding]]:
-    """Try every candidate operation alone, once for each thing it does."""
-    trials: dict[tuple[str, tuple[int, ...]], Trial] = {}
-    options: dict[str, dict[str, Trial]] = defaultdict(dict)
+def vet_operations(space: SearchSpace) -> tuple[int, list[Finding]]:
+    """Try every operation that the space lists alone, once for each thing it does; seconds, without whole networks.
+
+    Returns:
+        How many were tried, and what is wrong with them.
+    """
+    trials: dict[Hashable, Trial] = {}
+    options: dict[str, dict[str, list[Trial]]] = defaultdict(lambda: defaultdict(list))
     findings: list[Finding] = []
     for candidate in space.candidates():
-        known = (candidate.label, candidate.shape)
+        key = candidate.key or (candidate.label, candidate.shape, candidate.choice and candidate.place)
+        first = key not in trials
+        if first:
+            try:
+                trials[key] = try_candidate(candidate)
+            except (SpaceError, RuntimeError) as error:
+                message = f"{candidate.label}: cannot be run on an input {candidate.shape}: {error}"
+                findings.append(Finding("invalid", "error", candidate.place, message))
+                continue
         if candidate.choice:
-            options[candidate.place][candidate.label] = try_candidate(candidate)
-        elif known not in trials:
-            trials[known] = try_candidate(candidate)
-            for fault in faults(trials[known]):
-                findings.append(Finding("harmful", "error", candidate.place, f"{candidate.label}: {fault}."))
-    for place, by_label in options.items():
-        labels = list(by_label)
-        same = {
-            (a, b)
-            for a, b in itertools.combinations(range(len(labels)), 2)
-            if same_function(by_label[labels[a]], by_label[labels[b]])
-        }
-        for group in _groups(len(labels), same):
-            if len(group) > 1:
-                names = [labels[member] for member in group]
-                gene = Gene(place, tuple(labels))
-                findings += _duplicates(gene, list(names))
-    return len(trials) + sum(map(len, options.values())), findings
+            options[candidate.place][candidate.label].append(trials[key])
+        if first and (candidate.means or not candidate.choice):  # else its parts are candidates themselves
+            findings += _judge(candidate, trials[key])
+    for place, tried in options.items():
+        findings += _alike(place, tried)
+    return len(trials), findings
+
+
+def _judge(candidate: Candidate, trial: Trial) -> Iterator[Finding]:
+    """What is wrong with one operation, against what it is offered as."""
+
+    def finding(check: str, message: str, severity: Severity = "error") -> Finding:
+        return Finding(check, severity, candidate.place, f"{candidate.label}: {message}.")
+
+    if broken := broken_promise(trial, candidate.means):
+        yield finding("harmful", broken)
+    if broken or candidate.means in {"", "work"}:
+        for fault in faults(trial):
+            yield finding("harmful", fault)
+    elif candidate.means == "nothing":
+        yield finding("absent", "passes nothing on, which is what the space offers it as: an edge left out", "note")
+    if candidate.means:  # else its Ops have told
+        for check, message, total in wasted_windows(trial):
+            yield finding(check, message, "error" if total else "warning")
+
+
+def _alike(place: str, tried: Mapping[str, Sequence[Trial]]) -> Iterator[Finding]:
+    """Options of one choice that do the same wherever they stand."""
+    labels = list(tried)
+    same = {
+        (a, b)
+        for a, b in itertools.combinations(range(len(labels)), 2)
+        if all(itertools.starmap(same_function, zip(tried[labels[a]], tried[labels[b]], strict=False)))
+    }
+    for group in _groups(len(labels), same):
+        yield from _duplicates(Gene(place, tuple(labels)), [labels[member] for member in group])

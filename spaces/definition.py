@@ -42,7 +42,6 @@ from .language import (
     Shared,
     check_parameter,
 )  # fmt: skip
-from .strict_yaml import line_numbers, load_yaml
 
 if TYPE_CHECKING:
     from .space import SearchSpace
@@ -86,6 +85,8 @@ def read_definition(source: Path | str) -> Definition:
     """The definition in a YAML file or text (JSON is YAML); see `load`."""
     if isinstance(source, str) and "\n" not in source and source.endswith((".yaml", ".yml")):
         source = Path(source)
+    from .strict_yaml import line_numbers, load_yaml  # spaces given in code need no YAML package
+
     data = load_yaml(source, place="" if isinstance(source, Path) else "definition")
     try:
         return parse_definition(data)

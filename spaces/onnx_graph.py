@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from ..errors import SpaceError
 from .op import Op, Shape, Tensor
-from .position import rotary_table, sinusoid_table
+from .position import relative_rows, rotary_table, sinusoid_table
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["EPSILON", "IR_VERSION", "OPSET", "onnx_model"]
+__all__ = ["EPSILON", "IR_VERSION", "OPSET", "onnx_model", "random_weights"]
 
 OPSET: Final = 20
 """Operator set of the models; with `IR_VERSION`, one that ONNX Runtime loads from version 1.17 on."""
@@ -30,7 +30,7 @@ OPSET: Final = 20
 IR_VERSION: Final = 9
 
 EPSILON: Final[Mapping[str, float]] = MappingProxyType(
-    {"batch_norm": 1e-5, "layer_norm": 1e-5, "rms_norm": 1e-6, "statistics_pool": 1e-5}
+    {"batch_norm": 1e-5, "layer_norm": 1e-5, "rms_norm": 1e-6, "statistics_pool": 1e-9}
 )
 """What normalisations add to the variance; the layers of every family use the same."""
 
@@ -72,7 +72,7 @@ def onnx_model(
 
     if not ops:
         raise SpaceError("onnx_model: got no Ops; a graph needs at least one.")
-    graph = _Graph(_random_weights(ops, seed) if weights is None else weights)
+    graph = _Graph(random_weights(ops, seed) if weights is None else weights)
     for op in ops:
         EMITTERS[op.kind](graph, op)
     written = {op.output.name for op in ops}
@@ -97,7 +97,7 @@ def onnx_model(
     return model
 
 
-def _random_weights(ops: Sequence[Op], seed: int) -> dict[str, NDArray[np.float32]]:
+def random_weights(ops: Sequence[Op], seed: int) -> dict[str, NDArray[np.float32]]:
     """He-scaled matrices, norms with scale 1, shift 0, mean 0 and variance 1, and zero biases."""
     rng = np.random.default_rng(seed)
     weights: dict[str, NDArray[np.float32]] = {}
@@ -113,13 +113,20 @@ def _random_weights(ops: Sequence[Op], seed: int) -> dict[str, NDArray[np.float3
                 values = rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
             weights[f"{op.name}.{name}"] = values
         if tied := op.attributes.get("tied"):  # the Op that owns the weight need not be among these
-            shape = (op.output.shape[-1], op.inputs[0].shape[-1])
+            shape = _tied_shape(op)
             values = rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(1.0 / shape[1]))
             weights.setdefault(f"{tied}.weight", values)
         if op.kind == "batch_norm":
             weights[f"{op.name}.running_mean"] = np.zeros(op.output.shape[0], dtype=np.float32)
             weights[f"{op.name}.running_var"] = np.ones(op.output.shape[0], dtype=np.float32)
     return weights
+
+
+def _tied_shape(op: Op) -> tuple[int, int]:
+    """[tokens, features] of the table, owned by another Op, of which `op` reads the first features."""
+    if op.kind == "embedding":
+        return _integer(op, "vocabulary"), _integer(op, "features")
+    return op.output.shape[-1], op.inputs[0].shape[-1]
 
 
 class _Graph:
@@ -129,6 +136,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._weights = weights
+        self._shared: set[str] = set()
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append a node; returns the name of its output."""
@@ -144,6 +152,13 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
+    def shared(self, name: str, values: Callable[[], NDArray[Any]]) -> str:
+        """Append a constant that several Ops read, once; returns its name."""
+        if name not in self._shared:
+            self._shared.add(name)
+            self.constant(name, values())
+        return name
+
     def weight(self, op: Op, name: str, shape: Shape, *, transposed: bool = False) -> str:
         """Append a weight of `op`; raises SpaceError where it is missing or of another shape."""
         return self.constant(f"{op.name}.{name}", self.values(f"{op.name}.{name}", shape, transposed=transposed))
@@ -157,6 +172,15 @@ class _Graph:
         values = np.asarray(self._weights[full], dtype=np.float32)
         if values.shape != shape:
             raise SpaceError(f"onnx_model: weight {full!r} has shape {values.shape}; its Op needs {shape}.")
+        return values.T if transposed else values
+
+    def tied(self, op: Op, *, transposed: bool = False) -> NDArray[np.float32]:
+        """The first features of the table that `op` shares with the Op that owns it."""
+        full, (tokens, features) = f"{op.attributes['tied']}.weight", _tied_shape(op)
+        columns = np.shape(self._weights.get(full, ()))[-1:]
+        if columns and columns[0] < features:
+            raise SpaceError(f"onnx_model: weight {full!r} has {columns[0]} columns; Op {op.name!r} reads {features}.")
+        values = self.values(full, (tokens, *columns))[:, :features]
         return values.T if transposed else values
 
     def weights(self, op: Op) -> list[str]:
@@ -260,10 +284,9 @@ def _conv(graph: _Graph, op: Op) -> None:
 
 
 def _linear(graph: _Graph, op: Op) -> None:
-    if tied := str(op.attributes["tied"]):
-        shape = (op.output.shape[-1], op.inputs[0].shape[-1])
-        values = graph.values(f"{tied}.weight", shape, transposed=True)
-        graph.node("MatMul", [*_names(op), graph.constant(f"{op.name}/weight", values)], op.output.name)
+    if op.attributes["tied"]:
+        weight = graph.constant(f"{op.name}/weight", graph.tied(op, transposed=True))
+        graph.node("MatMul", [*_names(op), weight], op.output.name)
         return
     if len(op.inputs[0].shape) == 1:
         graph.node("Gemm", [*_names(op), *graph.weights(op)], op.output.name, transB=1)
@@ -285,7 +308,12 @@ def _matmul(graph: _Graph, op: Op) -> None:
 
 
 def _embedding(graph: _Graph, op: Op) -> None:
-    _scaled(graph, op, lambda output: graph.node("Gather", [*graph.weights(op), *_names(op)], output, axis=0))
+    if op.attributes["tied"]:
+        table = graph.constant(f"{op.name}/weight", graph.tied(op))
+    else:
+        (name, shape), features = op.weights[0], _integer(op, "features")
+        table = graph.constant(f"{op.name}.{name}", graph.values(f"{op.name}.{name}", shape)[:, :features])
+    _scaled(graph, op, lambda output: graph.node("Gather", [table, *_names(op)], output, axis=0))
 
 
 def _scaled(graph: _Graph, op: Op, emit: Callable[[str], str]) -> None:
@@ -325,7 +353,9 @@ def _position(graph: _Graph, op: Op) -> None:
     if op.attributes["function"] == "learned":
         (table,) = graph.weights(op)
     else:
-        table = graph.constant(f"{op.name}/table", sinusoid_table(*op.output.shape))
+        length, features = op.output.shape
+        sines = sinusoid_table(length, _integer(op, "columns") or features)
+        table = graph.constant(f"{op.name}/table", sines[:, :features])
     graph.node("Add", [*_names(op), table], op.output.name)
 
 
@@ -343,6 +373,24 @@ def _rotary(graph: _Graph, op: Op) -> None:
     along = graph.node("Mul", [source, graph.constant(f"{op.name}/cosine", cosine)], f"{op.name}/along")
     across = graph.node("Mul", [turned, graph.constant(f"{op.name}/sine", sine)], f"{op.name}/across")
     graph.node("Add", [along, across], op.output.name)
+
+
+def _relative(graph: _Graph, op: Op) -> None:
+    """A product over pairs of tokens with the features of their distances: [B, heads, T, .] times [T, ., .]."""
+    tokens, reach, scores = op.inputs[0].shape[1], _integer(op, "reach"), op.kind == "relative_scores"
+    parts = []
+    for axis, ((name, shape), rows) in enumerate(zip(op.weights, relative_rows(tokens, reach), strict=True)):
+        # The same rows for every layer: they outweigh the tables.
+        places = graph.shared(f"relative/{tokens}/{reach}/{axis}", lambda rows=rows: rows)
+        parts.append(graph.node("Gather", [graph.weight(op, name, shape), places], f"{op.name}/{name}", axis=0))
+    pairs = graph.node("Add", parts, f"{op.name}/pairs")
+    if scores:
+        factor = graph.constant(f"{op.name}/scale", np.array(op.attributes["scale"], dtype=np.float32))
+        pairs = graph.node("Transpose", [graph.node("Mul", [pairs, factor], f"{op.name}/scaled")], f"{op.name}/turned",
+                           perm=[0, 2, 1])  # fmt: skip
+    rows_first = graph.node("Transpose", _names(op), f"{op.name}/rows_first", perm=[0, 2, 1, 3])
+    product = graph.node("MatMul", [rows_first, pairs], f"{op.name}/product")
+    graph.node("Transpose", [product], op.output.name, perm=[0, 2, 1, 3])
 
 
 def _statistics_pool(graph: _Graph, op: Op) -> None:
@@ -484,6 +532,8 @@ EMITTERS: Final[Mapping[str, Callable[[_Graph, Op], None]]] = MappingProxyType(
         "max_pool2d": _max_pool,
         "mul": _plain("Mul"),
         "position": _position,
+        "relative_scores": _relative,
+        "relative_values": _relative,
         "reshape": _reshape,
         "rms_norm": _rms_norm,
         "scale": _scale,

@@ -104,8 +104,18 @@ class Op:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the parameters at float32."""
+        """Bytes of the parameters that it owns, at float32: what storing it takes. They sum up over a network."""
         return 4 * self.params
+
+    @property
+    def weight_bytes_read(self) -> int:
+        """Bytes of parameters that one sample reads, at float32: what computing it moves.
+
+        Where the weight is tied to that of another Op, it is read all the same; of a table of tokens only the rows that
+        are looked up are read.
+        """
+        reads = KINDS[self.kind].reads
+        return self.weight_bytes if reads is None else 4 * reads(self.inputs, self.output, self.attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class KindRule:
     macs: Callable[[tuple[Tensor, ...], Tensor, Mapping[str, Attribute]], int]
     inputs: int = 1
     """How many tensors it reads; 0 means any number from one up."""
+    reads: Callable[[tuple[Tensor, ...], Tensor, Mapping[str, Attribute]], int] | None = None
+    """How many elements of weights one sample reads; None = all that the Op owns."""
 
 
 def make_op(name: str, kind: str, inputs: Tensor | tuple[Tensor, ...], **attributes: Attribute) -> Op:
@@ -283,6 +295,30 @@ def _linear_weights(inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str
     return (weight, ("bias", (out,))) if attributes["bias"] else (weight,)
 
 
+def _linear_macs(inputs: _Inputs, output: Tensor, _attributes: _Attributes) -> int:
+    return output.numel * inputs[0].shape[-1]
+
+
+def _linear_reads(inputs: _Inputs, output: Tensor, attributes: _Attributes) -> int:
+    out = output.shape[-1]
+    return out * inputs[0].shape[-1] + (out if attributes["bias"] else 0)
+
+
+def _embedding_weights(_inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str, Shape], ...]:
+    vocabulary, features, columns = (_int(attributes, key) for key in ("vocabulary", "features", "columns"))
+    return () if attributes["tied"] else (("weight", (vocabulary, columns or features)),)
+
+
+def _relative_weights(inputs: _Inputs, attributes: _Attributes) -> tuple[tuple[str, Shape], ...]:
+    shape = (2 * _int(attributes, "reach") + 2, _int(attributes, "features"))
+    return ("vertical", shape), ("horizontal", shape)
+
+
+def _relative_macs(inputs: _Inputs, _output: Tensor, attributes: _Attributes) -> int:
+    heads, tokens, _ = inputs[0].shape
+    return heads * tokens * tokens * _int(attributes, "features")
+
+
 def _matmul_shape(inputs: _Inputs, attributes: _Attributes) -> Shape:
     left, right = inputs[0].shape, inputs[1].shape
     inner, columns = (right[-1], right[-2]) if attributes["transpose_b"] else (right[-2], right[-1])
@@ -359,29 +395,38 @@ KINDS: Final[Mapping[str, KindRule]] = MappingProxyType({
         {}, lambda inputs, _: (inputs[0].shape[0] + 1, inputs[0].shape[1]),
         lambda inputs, _: (("weight", (1, inputs[0].shape[1])),), _no_macs,
     ),
+    # The first `features` of a table with `columns` (0 = as many), which may be `tied` to that of another Op.
     "embedding": KindRule(
-        {"vocabulary": None, "features": None, "scale": 1.0},
-        lambda inputs, a: (*inputs[0].shape, _int(a, "features")),
-        lambda _, a: (("weight", (_int(a, "vocabulary"), _int(a, "features"))),),
-        _no_macs,
+        {"vocabulary": None, "features": None, "columns": 0, "scale": 1.0, "tied": ""},
+        lambda inputs, a: (*inputs[0].shape, _int(a, "features")), _embedding_weights, _no_macs,
+        reads=lambda _inputs, output, _a: output.numel,
     ),
     "global_avg_pool": KindRule({"keep_dims": False}, _global_pool_shape, _no_weights, _no_macs),
     "layer_norm": KindRule({"affine": True, "bias": True}, _same, _norm_weights, _no_macs),
     "linear": KindRule(
         {"out_features": None, "bias": True, "tied": ""},
         lambda inputs, a: (*inputs[0].shape[:-1], _int(a, "out_features")),
-        _linear_weights,
-        lambda inputs, output, _: output.numel * inputs[0].shape[-1],
+        _linear_weights, _linear_macs, reads=_linear_reads,
     ),
     "matmul": KindRule(
-        {"transpose_b": False, "scale": 1.0}, _matmul_shape, _no_weights,
-        lambda inputs, output, _: output.numel * inputs[0].shape[-1], inputs=2,
+        {"transpose_b": False, "scale": 1.0}, _matmul_shape, _no_weights, _linear_macs, inputs=2,
     ),
     "max_pool2d": KindRule(_POOL, _pool_shape, _no_weights, _no_macs),
     "mul": KindRule({}, _binary_shape, _no_weights, _no_macs, inputs=2),
+    # A learned table, or the first features of a sinusoidal one with `columns` (0 = as many).
     "position": KindRule(
-        {"function": "learned"}, _same,
+        {"function": "learned", "columns": 0}, _same,
         lambda inputs, a: (("weight", inputs[0].shape),) if a["function"] == "learned" else (), _no_macs,
+    ),
+    # (heads, T, features) queries -> (heads, T, T) scores of a class token and a grid of patches, by their distances.
+    "relative_scores": KindRule(
+        {"features": None, "reach": None, "scale": 1.0},
+        lambda inputs, _: (*inputs[0].shape[:2], inputs[0].shape[1]), _relative_weights, _relative_macs,
+    ),
+    # (heads, T, T) attention -> (heads, T, features), the distances' features weighted by it.
+    "relative_values": KindRule(
+        {"features": None, "reach": None}, lambda inputs, a: (*inputs[0].shape[:2], _int(a, "features")),
+        _relative_weights, _relative_macs,
     ),
     "reshape": KindRule({"shape": None}, lambda _, a: _ints(a, "shape"), _no_weights, _no_macs),
     "rms_norm": KindRule({"affine": True, "bias": False}, _same, _norm_weights, _no_macs),

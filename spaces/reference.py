@@ -1,7 +1,7 @@
 """Published networks as points of our spaces, by the names they have in pytorch-image-models.
 
-Parameters are exactly those of the pytorch-image-models network of that name, in its training form with 1000 classes.
-Families are imported when asked for.
+Parameters are exactly those of the pytorch-image-models network of that name, in its training form with 1000 classes;
+the AutoFormers, which it lacks, are the networks that their authors released. Families are imported when asked for.
 
 >>> space, architecture = reference("mobilenetv2_100")
 >>> int(space.params(space.encode(architecture)[None])[0])
@@ -23,6 +23,9 @@ from .space import SearchSpace
 __all__ = ["MODULES", "reference", "reference_names"]
 
 MODULES: Final[Mapping[str, str]] = MappingProxyType({
+    "autoformer_base_patch16_224": "vit",
+    "autoformer_small_patch16_224": "vit",
+    "autoformer_tiny_patch16_224": "vit",
     "deit_small_patch16_224": "vit",
     "deit_tiny_patch16_224": "vit",
     "efficientnet_b0": "efficientnet",

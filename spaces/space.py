@@ -190,6 +190,14 @@ class SearchSpace:
         """
         return genomes
 
+    def exported_form(self, genomes: Population) -> Population:
+        """[B, G] the genomes without the parts whose output nobody reads: what a compiler or an exporter removes.
+
+        Parts that read only zeros stay, unlike in `key_form`. Here the genomes themselves, as nothing is unread where a
+        family does not say so.
+        """
+        return genomes
+
     def keys(self, genomes: Population) -> NDArray[np.uint64]:
         """[B, 2] uint64, 128-bit digests: equal keys mean the same computation with the same shared weights."""
         return digest_rows(self.key_form(genomes), self.identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from ...errors import ConfigError
@@ -12,6 +13,9 @@ from ...spaces.space import SearchSpace
 from .output import console, print_json
 
 __all__ = ["check", "find_space"]
+
+STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
+"""How a finding is printed, by its severity."""
 
 
 def find_space(space: str, preset: str | None) -> SearchSpace:
@@ -43,13 +47,14 @@ def check(space: str, preset: str | None, *, samples: int, as_json: bool) -> int
 
 def _print(report: Report) -> None:
     for finding in report.findings:
-        style = "red" if finding.severity == "error" else "yellow"
+        style = STYLES[finding.severity]
         console.print(f"{finding.severity}: {finding.check}: {finding.place}: {finding.message}", style=style)
     looked = (
         f"{report.architectures} of {report.size:.3g} architectures listed, {report.networks} of them run, "
         f"{report.operations} operations tried alone"
     )
-    errors = sum(finding.severity == "error" for finding in report.findings)
-    warnings = len(report.findings) - errors
-    verdict = "nothing found" if not report.findings else f"{errors} errors, {warnings} warnings"
+    count = Counter(finding.severity for finding in report.findings)
+    verdict = f"{count['error']} errors, {count['warning']} warnings" if report.findings else "nothing found"
+    if count["note"]:
+        verdict += f", {count['note']} notes"
     console.print(f"{report.space}: {verdict} ({looked}).")

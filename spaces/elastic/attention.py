@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..layers.activation import make_activation
 from ..layers.attention import AttentionSpec, attend
 from ..layers.feed_forward import FeedForwardSpec
+from ..layers.relative import RelativePositions
 from ..layers.transformer import TransformerLayerSpec
 from ..onnx_graph import EPSILON
 from .layers import ElasticLinear, shared_slice
@@ -94,6 +95,7 @@ class ElasticAttention(nn.Module):
         self.k = ElasticLinear(memory, largest.kv_inner, bias=largest.bias)
         self.v = ElasticLinear(memory, largest.kv_inner, bias=largest.bias)
         self.out = ElasticLinear(largest.inner, largest.width, bias=largest.bias)
+        self.relative = RelativePositions(largest.head_dim, largest.relative) if largest.relative else None
 
     def forward(
         self, x: Tensor, spec: AttentionSpec, memory: Tensor | None = None, visible: Tensor | None = None
@@ -101,7 +103,7 @@ class ElasticAttention(nn.Module):
         """[N, T, spec.width] asks [N, S, spec.memory_width] (None = itself), of which `visible` [N, S] may be seen."""
         asked = x if memory is None else memory
         projected = self.q(x, spec.inner), self.k(asked, spec.kv_inner), self.v(asked, spec.kv_inner)
-        return self.out(attend(projected, spec, visible), spec.width)
+        return self.out(attend(projected, spec, visible, self.relative), spec.width)
 
 
 class ElasticFeedForward(nn.Module):

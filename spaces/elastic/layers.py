@@ -150,18 +150,22 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         """Keep the statistics averaged so far."""
         self.calibrating = False
 
+    def chosen(self, values: Tensor, channels: int) -> Tensor:
+        """A view of those `channels` of a weight or a statistic that a narrower input uses: the first."""
+        return values[:channels]
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """[N, C, H, W] -> the same shape, C up to `num_features`."""
         channels = input.shape[1]
-        weight = self.weight[:channels] if self.affine else None
-        bias = self.bias[:channels] if self.affine else None
+        weight = self.chosen(self.weight, channels).flatten() if self.affine else None
+        bias = self.chosen(self.bias, channels).flatten() if self.affine else None
         if self.calibrating:
             return self._calibrate(input, weight, bias)
         if self.training:
             return F.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
         assert self.running_mean is not None
         assert self.running_var is not None
-        mean, variance = self.running_mean[:channels], self.running_var[:channels]
+        mean, variance = (self.chosen(each, channels).flatten() for each in (self.running_mean, self.running_var))
         return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=self.eps)
 
     def _calibrate(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -175,6 +179,7 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         variance *= (count - 1) / count
         self._samples += len(x)
         share = len(x) / self._samples
-        self.running_mean[:channels].lerp_(mean, share)
-        self.running_var[:channels].lerp_(variance, share)
+        for buffer, observed in ((self.running_mean, mean), (self.running_var, variance)):
+            used = self.chosen(buffer, channels)
+            used.lerp_(observed.view_as(used), share)
         return y

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -20,10 +20,11 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture, Value
+from ..candidate import Candidate, variations
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population, When
 from ..layers.chain import Layer, assemble, chain_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..site import Site
 from ..space import SearchSpace
@@ -220,6 +221,34 @@ class ChainSpace(SearchSpace):
             known = largest.get(layer.path, layer)
             largest[layer.path] = dataclasses.replace(layer, spec=_largest(known.spec, layer.spec))
         return tuple(largest.values())
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every layer that a single gene's value makes of a slot, the other genes at their defaults."""
+        return tuple(found for slot in self.slots for found in self._candidates(slot))
+
+    def _candidates(self, slot: Slot) -> Iterator[Candidate]:
+        genes = [name for name in slot.genes if name not in self.constants]
+        made = [
+            (gene, value, slot.build({**self.constants, **choices}))
+            for gene, value, choices in variations(self.table, genes)
+        ]
+        channels = next((layer.spec.in_channels for _, _, layer in made if layer is not None), 0)
+        for gene, value, layer in made:
+            # A gene of several slots may matter in one of them alone: whole networks tell about its values.
+            own = gene.name.startswith(slot.name)
+            choice = own and gene.kind == "categorical"
+            if layer is None and not (choice and channels):
+                continue  # too shallow for this slot
+            width = channels if layer is None else layer.spec.in_channels
+            yield Candidate(
+                place=gene.name if own else slot.name,
+                label=str(value) if choice else f"{gene.name.rpartition('.')[2]}={value}",
+                choice=choice,
+                shape=(width, slot.side, slot.side),
+                build=builder(nn.Identity if layer is None else functools.partial(layer.brick.module, layer.spec)),
+                means="identity" if layer is None else "work",
+                key=(None if layer is None else (layer.brick, layer.spec), width, slot.side),
+            )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

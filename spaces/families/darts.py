@@ -13,6 +13,7 @@ https://arxiv.org/abs/1903.09900.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -25,13 +26,14 @@ from torch import Tensor as TorchTensor
 
 from ...errors import SpaceError
 from ..architecture import Architecture, Value
+from ..candidate import Candidate
 from ..elastic.choice import share_norms
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population
 from ..layers.cell import Edge, sum_cell_ops
-from ..layers.cell_ops import candidate_ops, weighted
+from ..layers.cell_ops import candidate_ops, make_candidate, weighted
 from ..layers.classifier import classifier_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor, make_op
 from ..site import Site
 from ..space import SearchSpace
@@ -259,6 +261,31 @@ class DartsSpace(SearchSpace):
         supernet = allocate(lambda: DartsSupernet(self))
         initialise(supernet, seed)
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The operations of an edge at every width, side and stride that occurs; all edges have the same."""
+        ends = {}
+        for place in self.spec.places():
+            inner = place.side // (2 if place.kind == "reduction" else 1)
+            # Edges from the cell's inputs, and from its own nodes behind them.
+            for source, side in ((0, place.side), (INPUTS, inner)):
+                ends[place.kind, place.channels, side, source] = place
+        found = []
+        for (kind, channels, side, source), place in ends.items():
+            for choice in self.spec.choices:
+                spec = place.edge(source, INPUTS + NODES - 1, choice).spec
+                found.append(
+                    Candidate(
+                        place=f"{kind}.edges",
+                        label=choice,
+                        choice=True,
+                        shape=(channels, side, side),
+                        build=builder(functools.partial(make_candidate, spec)),
+                        means="work" if spec else "identity",
+                        key=(choice, spec, channels, side),
+                    )
+                )
+        return tuple(found)
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

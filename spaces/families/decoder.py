@@ -10,6 +10,7 @@ Touvron et al., LLaMA, 2023, https://arxiv.org/abs/2302.13971 (the form of the l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,13 +22,14 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
+from ..candidate import Candidate, variations
 from ..elastic.attention import ElasticEmbedding, ElasticTransformerLayer, make_elastic_norm
 from ..elastic.layers import ElasticLinear
 from ..elastic.supernet import Supernet
 from ..gene import Gene
 from ..layers.attention import AttentionSpec
 from ..layers.feed_forward import FeedForwardSpec
-from ..layers.materialise import allocate
+from ..layers.materialise import allocate, builder
 from ..layers.tokens import TiedLinear
 from ..layers.transformer import (
     NormSpec,
@@ -44,6 +46,9 @@ from .steps import Choices, Read, Step, StepSpace, integer, layer_genes
 __all__ = ["PRESETS", "Decoder", "DecoderPlan", "DecoderSpace", "DecoderSpec", "DecoderSupernet"]
 
 NORM: Final = NormSpec(kind="rms_norm", first=True)
+
+SHORT: Final = 16
+"""Positions of the sequences that single layers are tried on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +292,26 @@ class DecoderSpace(StepSpace):
     def blank_supernet(self) -> DecoderSupernet:
         """The supernet, not yet filled."""
         return DecoderSupernet(self)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every layer that a single gene's value makes, at the smallest width and on a short sequence."""
+        found = []
+        names = [self._gene(0, name) for name in ("heads", "queries_per_kv", "ratio")]
+        for gene, value, choices in variations(self.table, ["activation", "gated", *names]):
+            (layer, *_) = self.plan({**choices, "width": self.spec.widths[0]}).layers
+            choice = gene.kind == "categorical"
+            found.append(
+                Candidate(
+                    place=gene.name,
+                    label=str(value) if choice else f"{gene.name.rpartition('.')[2]}={value}",
+                    choice=choice,
+                    shape=(min(self.spec.length, SHORT), layer.attention.width),
+                    build=builder(functools.partial(TransformerLayer, layer)),
+                    means="work",
+                    key=layer,
+                )
+            )
+        return tuple(found)
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One batch of token sequences [batch, length] int64, uniform, always the same."""

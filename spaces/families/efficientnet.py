@@ -46,8 +46,7 @@ PRESETS: Final[Mapping[str, StagedSpec]] = MappingProxyType({
         ),
         head_channels=24, head_activation="silu",
         width_multipliers=(1.0, 1.25, 1.5),
-        # 1.2 and 1.4 both make 2 and 3 blocks.
-        depth_multipliers=(1.0, 1.2, 1.4, 2.0),
+        depth_multipliers=(1.0, 1.4, 2.0),
         squeeze=_SQUEEZE,
     ),
 })  # fmt: skip

@@ -3,9 +3,9 @@
 Every layer chooses its heads and its feed-forward size, the decoder chooses its depth, and each decoder layer chooses
 whether its cross-attention sees the outputs of the last one, two or three encoder layers, put one after the other.
 
-Source: Wang et al., HAT, ACL 2020, https://arxiv.org/abs/2005.14187 (section 2). Where we deviate: source and target
-have embeddings of their own (the target's gives the logits as well), and each sublayer's sum is normalised, so that the
-outputs of all encoder layers can be attended to as they are.
+Source: Wang et al., HAT, ACL 2020, https://arxiv.org/abs/2005.14187 (section 2), in the form of its released code: each
+sublayer's sum is normalised, positions are sines cut from the table of the largest width, and the target's table of
+embeddings gives the logits as well (one table serves both languages where their vocabulary is joined).
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import Final, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor as TorchTensor
 from torch import nn
 
 from ..architecture import Architecture
 from ..elastic.attention import ElasticEmbedding, ElasticTransformerLayer
+from ..elastic.layers import shared_slice
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population
 from ..layers.attention import AttentionSpec
 from ..layers.feed_forward import FeedForwardSpec
 from ..layers.materialise import allocate
-from ..layers.tokens import ScaledEmbedding, SinusoidalPosition, TiedLinear
+from ..layers.tokens import ScaledEmbedding, SinusoidalPosition, TiedEmbedding, TiedLinear
 from ..layers.transformer import (
     NormSpec,
     TransformerLayer,
@@ -77,13 +79,19 @@ class HatPlan:
 
 
 class _Half(nn.Module):
-    """Embedding, position and layers of the encoder or the decoder."""
+    """Embedding, position and layers of the encoder or the decoder; `columns` of the table of positions."""
 
-    def __init__(self, embedding: nn.Module, layers: list[nn.Module]) -> None:
+    def __init__(self, embedding: nn.Module, layers: list[nn.Module], columns: int) -> None:
         super().__init__()
         self.embedding = embedding
-        self.position = SinusoidalPosition()
+        self.position = SinusoidalPosition(columns)
         self.layers = nn.ModuleList(layers)
+
+
+def _target_embedding(encoder: _Half, decoder: _Half) -> nn.Embedding:
+    """The embedding that owns the target's table: the decoder's, or the encoder's where both languages share one."""
+    tied = isinstance(decoder.embedding, TiedEmbedding)
+    return cast(nn.Embedding, encoder.embedding if tied else decoder.embedding)
 
 
 def _encode(
@@ -112,12 +120,19 @@ class Hat(nn.Module):
     def __init__(self, spec: HatSpec, plan: HatPlan) -> None:
         super().__init__()
         self.attended = plan.attended
-        source, target = plan.widths
         encoder: list[nn.Module] = [TransformerLayer(layer) for layer in plan.encoder]
         decoder: list[nn.Module] = [TransformerLayer(layer) for layer in plan.decoder]
-        self.encoder = _Half(ScaledEmbedding(spec.source_vocabulary, source, source**0.5), encoder)
-        self.decoder = _Half(ScaledEmbedding(spec.target_vocabulary, target, target**0.5), decoder)
+        source, target = plan.widths
+        owned = max(plan.widths) if spec.joined else source
+        embedding = ScaledEmbedding(spec.source_vocabulary, source, source**0.5, columns=owned)
+        self.encoder = _Half(embedding, encoder, max(spec.widths))
+        if spec.joined:
+            embedding = TiedEmbedding(target**0.5)
+        else:
+            embedding = ScaledEmbedding(spec.target_vocabulary, target, target**0.5)
+        self.decoder = _Half(embedding, decoder, max(spec.widths))
         self.head = TiedLinear()
+        self.width = target
 
     def forward(self, source: TorchTensor, target: TorchTensor, visible: TorchTensor | None = None) -> TorchTensor:
         """Logits of the next target token at every position.
@@ -132,10 +147,12 @@ class Hat(nn.Module):
         """
         x = self.encoder.position(self.encoder.embedding(source))
         outputs = _encode(self.encoder, x, lambda _, layer, x: layer(x, None, visible))
-        y = self.decoder.position(self.decoder.embedding(target))
+        table = _target_embedding(self.encoder, self.decoder).weight[:, : self.width]
+        tied = isinstance(self.decoder.embedding, TiedEmbedding)
+        y = self.decoder.position(self.decoder.embedding(target, *((table,) if tied else ())))
         for layer, count in zip(self.decoder.layers, self.attended, strict=True):
             y = layer(y, *_memory(outputs, visible, count))
-        return self.head(y, cast(nn.Embedding, self.decoder.embedding).weight)
+        return self.head(y, table)
 
 
 class HatSupernet(Supernet):
@@ -147,8 +164,10 @@ class HatSupernet(Supernet):
         spec, largest = space.spec, space.plan(space.largest_choices())
         encoder: list[nn.Module] = [ElasticTransformerLayer(layer) for layer in largest.encoder]
         decoder: list[nn.Module] = [ElasticTransformerLayer(layer) for layer in largest.decoder]
-        self.encoder = _Half(ElasticEmbedding(spec.source_vocabulary, largest.widths[0]), encoder)
-        self.decoder = _Half(ElasticEmbedding(spec.target_vocabulary, largest.widths[1]), decoder)
+        columns = max(spec.widths)
+        self.encoder = _Half(ElasticEmbedding(spec.source_vocabulary, columns), encoder, columns)
+        embedding = TiedEmbedding() if spec.joined else ElasticEmbedding(spec.target_vocabulary, columns)
+        self.decoder = _Half(embedding, decoder, columns)
         self.head = TiedLinear()
 
     def forward(  # type: ignore[override]  # two inputs
@@ -159,15 +178,15 @@ class HatSupernet(Supernet):
         visible: TorchTensor | None = None,
     ) -> TorchTensor:
         """[N, S] and [N, T] int64 -> [N, T, target_vocabulary] logits; arguments as in `Hat`."""
-        plan = self.space.plan(self.space.choices(architecture))
+        plan, spec = self.space.plan(self.space.choices(architecture)), self.space.spec
         before, after = plan.widths
         x = self.encoder.position(self.encoder.embedding(source, before, before**0.5))
         outputs = _encode(self.encoder, x, lambda index, layer, x: layer(x, plan.encoder[index], None, visible))
-        table = cast(ElasticEmbedding, self.decoder.embedding)
-        y = self.decoder.position(table(target, after, after**0.5))
-        for layer, spec, count in zip(self.decoder.layers, plan.decoder, plan.attended, strict=False):  # depth
-            y = layer(y, spec, *_memory(outputs, visible, count))
-        return self.head(y, table.table(after))
+        table = shared_slice(_target_embedding(self.encoder, self.decoder).weight, (spec.target_vocabulary, after))
+        y = self.decoder.position(F.embedding(target, table) * after**0.5)
+        for layer, part, count in zip(self.decoder.layers, plan.decoder, plan.attended, strict=False):  # depth
+            y = layer(y, part, *_memory(outputs, visible, count))
+        return self.head(y, table)
 
     def blank_network(self, architecture: Architecture) -> Hat:
         """The standalone network of `architecture`, allocated but not filled."""
@@ -250,16 +269,37 @@ class HatSpace(StepSpace):
 
         def head(choices: Choices, read: Read) -> tuple[Op, ...]:
             x = read((spec.target_length, integer(choices, "decoder.width")))
-            tied = "decoder.embedding"
+            tied = "encoder.embedding" if spec.joined else "decoder.embedding"
             return (make_op("head", "linear", x, out_features=spec.target_vocabulary, bias=False, tied=tied),)
 
         return (
-            _embedding_step("encoder", source, spec.source_vocabulary),
+            self._embedding_step("encoder", source),
             *(step for index in range(spec.encoder_depth) for step in self._self_steps("encoder", index)),
-            _embedding_step("decoder", target, spec.target_vocabulary),
+            self._embedding_step("decoder", target),
             *(step for index in range(max(spec.decoder_depths)) for step in self._decoder_steps(index)),
             Step(name="head", genes=("decoder.width",), build=head),
         )
+
+    def _embedding_step(self, half: str, tokens: Tensor) -> Step:
+        """Embedding and position. A joined table is the encoder's, and as wide as the wider half."""
+        spec, name = self.spec, f"{half}.embedding"
+        owner = spec.joined and half == "encoder"
+        tied = "encoder.embedding" if spec.joined and not owner else ""
+        vocabulary = spec.source_vocabulary if half == "encoder" else spec.target_vocabulary
+
+        def build(choices: Choices, read: Read) -> tuple[Op, ...]:
+            del read
+            width = integer(choices, f"{half}.width")
+            columns = max(width, integer(choices, "decoder.width")) if owner else 0
+            embedding = make_op(
+                name, "embedding", tokens, vocabulary=vocabulary, features=width, columns=columns, scale=width**0.5,
+                tied=tied,
+            )  # fmt: skip
+            sines = {"function": "sinusoidal", "columns": max(spec.widths)}
+            return embedding, make_op(f"{half}.position", "position", embedding.output, **sines)
+
+        genes = ("encoder.width", "decoder.width") if owner else (f"{half}.width",)
+        return Step(name=name, genes=genes, build=build)
 
     def _decoder_steps(self, index: int) -> tuple[Step, ...]:
         attention, feed_forward = self._self_steps("decoder", index)
@@ -363,13 +403,3 @@ class HatSpace(StepSpace):
         generator, spec = torch.Generator().manual_seed(0), self.spec
         source = torch.randint(spec.source_vocabulary, (batch, spec.source_length), generator=generator)
         return source, torch.randint(spec.target_vocabulary, (batch, spec.target_length), generator=generator)
-
-
-def _embedding_step(half: str, tokens: Tensor, vocabulary: int) -> Step:
-    def build(choices: Choices, read: Read) -> tuple[Op, ...]:
-        del read
-        width, name = integer(choices, f"{half}.width"), f"{half}.embedding"
-        embedding = make_op(name, "embedding", tokens, vocabulary=vocabulary, features=width, scale=width**0.5)
-        return embedding, make_op(f"{half}.position", "position", embedding.output, function="sinusoidal")
-
-    return Step(name=f"{half}.embedding", genes=(f"{half}.width",), build=build)

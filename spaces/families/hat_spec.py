@@ -19,6 +19,8 @@ class HatSpec:
     Attributes:
         source_vocabulary: tokens of the source language.
         target_vocabulary: tokens of the target language.
+        joined: both languages have one vocabulary and one table of embeddings (which gives the logits as well), of
+            which the encoder and the decoder each read as many features as they have; else each has its own.
         source_length: positions of a source sequence, for costs and examples; networks take any.
         target_length: positions of a target sequence, likewise.
         widths: features of a token, ascending; the encoder and the decoder each choose one; even.
@@ -34,6 +36,7 @@ class HatSpec:
     target_vocabulary: int
     source_length: int
     target_length: int
+    joined: bool = False
     widths: tuple[int, ...] = (512, 640)
     inner: int = 512
     hidden: tuple[int, ...] = (1024, 2048, 3072)
@@ -47,6 +50,11 @@ class HatSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise SpaceError(f"hat: {name} is {value!r}; it must be an integer of at least 1.")
+        if self.joined and self.source_vocabulary != self.target_vocabulary:
+            raise SpaceError(
+                f"hat: a joined table needs one vocabulary, not {self.source_vocabulary} and {self.target_vocabulary} "
+                "tokens; give source_vocabulary and target_vocabulary the same value."
+            )
         if odd := [width for width in self.widths if width % 2]:
             raise SpaceError(f"hat: width {odd[0]} is odd; sinusoidal positions need even widths.")
         if bad := [heads for heads in self.heads if self.inner % heads]:
@@ -64,8 +72,8 @@ PRESETS: Final[Mapping[str, HatSpec]] = MappingProxyType({
         hidden=(12, 16), heads=(1, 2), encoder_depth=3, decoder_depths=(1, 2),
     ),
     # WMT'14 English to German: joint byte-pair vocabulary, source length of HAT's latency tables.
-    "wmt": HatSpec(source_vocabulary=32768, target_vocabulary=32768, source_length=30, target_length=30),
-    # IWSLT'14 German to English.
+    "wmt": HatSpec(source_vocabulary=32768, target_vocabulary=32768, source_length=30, target_length=30, joined=True),
+    # IWSLT'14 German to English; each language has its vocabulary.
     "iwslt": HatSpec(
         source_vocabulary=8848, target_vocabulary=6632, source_length=23, target_length=23,
         hidden=(512, 1024, 2048), heads=(2, 4),

@@ -10,6 +10,7 @@ https://arxiv.org/abs/1711.00436.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,13 +24,14 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
+from ..candidate import Candidate
 from ..elastic.choice import share_norms
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population
-from ..layers.cell_ops import SeparableSpec, candidate_ops, make_candidate
+from ..layers.cell_ops import SeparableSpec, Zero, candidate_ops, make_candidate
 from ..layers.classifier import Classifier, ClassifierSpec, classifier_ops
 from ..layers.conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..space import SearchSpace
 from .hierarchical_motifs import (
@@ -41,6 +43,7 @@ from .hierarchical_motifs import (
     SharedCell,
     cell_ops,
     content_number,
+    make_primitive,
     representatives,
 )
 
@@ -259,6 +262,22 @@ class HierarchicalSpace(SearchSpace):
         supernet = allocate(lambda: HierarchicalSupernet(self))
         initialise(supernet, seed)
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What may stand on a motif's edge, in every cell; all edges of all motifs have the same."""
+        return tuple(
+            Candidate(
+                place="motifs",
+                label=choice,
+                choice=True,
+                shape=(channels, side, side),
+                build=builder(Zero if choice == "none" else functools.partial(make_primitive, choice, channels)),
+                means="nothing" if choice == "none" else "identity" if choice == "identity" else "work",
+                key=(choice, *((channels, side) if choice != "none" else ())),
+            )
+            for channels, side, _ in self.spec.places()
+            for choice in ("none", *PRIMITIVES)
+        )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

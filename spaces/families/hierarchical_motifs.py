@@ -38,6 +38,7 @@ __all__ = [
     "SharedCell",
     "cell_ops",
     "content_number",
+    "make_primitive",
     "representatives",
 ]
 
@@ -119,7 +120,8 @@ def _spec(primitive: str, channels: int) -> ConvNormSpec | SeparableSpec | PoolS
             return None
 
 
-def _make(primitive: str, channels: int) -> nn.Module:
+def make_primitive(primitive: str, channels: int) -> nn.Module:
+    """The module of an operation of level 1."""
     spec = _spec(primitive, channels)
     return ConvNorm(spec) if isinstance(spec, ConvNormSpec) else make_candidate(spec)
 
@@ -159,7 +161,7 @@ class _Motif(nn.Module):
         for (source, target), choice in zip(MOTIF_PAIRS, content, strict=True):
             if choice and choice != _IDENTITY:
                 name = PRIMITIVES[choice - 1]
-                self.edges[f"{source}-{target}"] = nn.ModuleDict({name: _make(name, channels)})
+                self.edges[f"{source}-{target}"] = nn.ModuleDict({name: make_primitive(name, channels)})
         self.merges = _merges(MOTIF_PAIRS, present, channels)
         self.out = ConvNorm(_merge(1, channels))
 
@@ -195,7 +197,7 @@ class _SharedMotif(nn.Module):
         self.channels = channels
         self.edges = nn.ModuleDict(
             {
-                f"{source}-{target}": nn.ModuleDict({name: _make(name, channels) for name in PRIMITIVES})
+                f"{source}-{target}": nn.ModuleDict({name: make_primitive(name, channels) for name in PRIMITIVES})
                 for source, target in MOTIF_PAIRS
             }
         )

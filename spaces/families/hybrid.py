@@ -11,6 +11,8 @@ Transformer blocks, more of the latter in later stages); Wong et al., TurboViT, 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +21,7 @@ from torch import Tensor as TorchTensor
 from torch import nn
 
 from ..architecture import Architecture, Value
+from ..candidate import Candidate, variations
 from ..elastic.attention import ElasticTransformerLayer
 from ..elastic.blocks import ElasticConvNorm, ElasticHead, ElasticInvertedBottleneck
 from ..elastic.supernet import Supernet
@@ -30,7 +33,7 @@ from ..layers.downsample import DOWNSAMPLES, Downsample, DownsampleSpec, downsam
 from ..layers.feed_forward import FeedForwardSpec
 from ..layers.head import Head, HeadSpec, head_ops
 from ..layers.inverted_bottleneck import InvertedBottleneck, InvertedBottleneckSpec, inverted_bottleneck_ops
-from ..layers.materialise import allocate
+from ..layers.materialise import allocate, builder
 from ..layers.tokens import sequence_ops
 from ..layers.transformer import TransformerLayer, TransformerLayerSpec, transformer_layer_ops
 from ..op import Op, Tensor, make_op
@@ -334,6 +337,28 @@ class HybridSpace(StepSpace):
     def blank_supernet(self) -> HybridSupernet:
         """The supernet, not yet filled."""
         return HybridSupernet(self)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every downsampling and block that a single gene's value makes, the other genes at their defaults."""
+        return tuple(found for stage in range(len(self.spec.stages)) for found in self._candidates(stage))
+
+    def _candidates(self, stage: int) -> Iterator[Candidate]:
+        path, before, side = f"stages.{stage}", self.spec.side(stage - 1), self.spec.side(stage)
+        blocks = [gene.name for gene in self.genes if gene.name.startswith(path) and gene.name.count(".") == 3]
+        for gene, value, choices in variations(self.table, [f"{path}.downsample", *blocks]):
+            choice, part = gene.kind == "categorical", gene.name.split(".")
+            spec = self._block(choices, stage, int(part[2])) if len(part) == 4 else self._downsample(choices, stage)
+            down = isinstance(spec, DownsampleSpec)
+            shape = (spec.in_channels, before, before) if down else (self._width(choices, stage), side, side)
+            yield Candidate(
+                place=gene.name,
+                label=str(value) if choice else f"{part[-1]}={value}",
+                choice=choice,
+                shape=shape,
+                build=builder(functools.partial(Downsample if down else HybridBlock, spec)),
+                means="work",
+                key=(spec, shape),
+            )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

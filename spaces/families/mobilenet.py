@@ -10,8 +10,9 @@ are genes too, and resolution, activation and squeeze-excite are fixed by the pr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +21,7 @@ from torch import Tensor as TorchTensor
 from torch import nn
 
 from ..architecture import Architecture, Value
+from ..candidate import Candidate, variations
 from ..elastic.blocks import ElasticConvNorm, ElasticHead, ElasticInvertedBottleneck
 from ..elastic.supernet import Supernet
 from ..gene import Gene, When
@@ -27,7 +29,7 @@ from ..layers.channels import make_divisible
 from ..layers.conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
 from ..layers.head import Head, HeadSpec, head_ops
 from ..layers.inverted_bottleneck import InvertedBottleneck, InvertedBottleneckSpec, inverted_bottleneck_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..site import Site
 from ..space import SearchSpace
@@ -247,6 +249,26 @@ class MobileNetSpace(SearchSpace):
         if zero_init_residual:
             _zero_residuals(supernet, self.largest_plan())
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every block that a single value of its kernel or expansion makes, the other genes at their defaults."""
+        stages = enumerate(self.spec.stages)
+        places = [(stage, block) for stage, fixed in stages for block in range(max(fixed.depths))]
+        return tuple(found for stage, block in places for found in self._candidates(stage, block))
+
+    def _candidates(self, stage: int, block: int) -> Iterator[Candidate]:
+        path, side = f"stages.{stage}.{block}", self.spec.resolutions(stage)[bool(block)]
+        for gene, value, choices in variations(self.table, [f"{path}.kernel", f"{path}.expansion"]):
+            spec = self._block(choices, stage, block)
+            yield Candidate(
+                place=gene.name,
+                label=f"{gene.name.rpartition('.')[2]}={value}",
+                choice=False,
+                shape=(spec.in_channels, side, side),
+                build=builder(functools.partial(InvertedBottleneck, spec)),
+                means="work",
+                key=(spec, side),
+            )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

@@ -62,8 +62,7 @@ PRESETS: Final[Mapping[str, StagedSpec]] = MappingProxyType({
         stages=(
             StageSpec(widths=(8,), forms=(DS,), squeezes=(0, 0.25)),
             StageSpec(
-                # 2 and 2.3 times 8 channels both round to 16: two genomes, one network.
-                widths=(8,), depths=(1, 2), stride=2, kernels=(3, 5), expansions=(2, 2.3, 3), squeezes=(0, 0.25),
+                widths=(8,), depths=(1, 2), stride=2, kernels=(3, 5), expansions=(2, 3, 4), squeezes=(0, 0.25),
                 activation="hard_swish",
             ),
         ),

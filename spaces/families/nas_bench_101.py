@@ -27,13 +27,14 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
+from ..candidate import Candidate
 from ..digest import digest_rows
 from ..elastic.blocks import ElasticConvNorm
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population
 from ..graph import all_codes, canonical_dags, count_edges, has_edge, prune, used_vertices
 from ..layers.conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..layers.pool import GlobalAvgPool
 from ..op import Op, Tensor, make_op
 from ..space import SearchSpace
@@ -46,6 +47,7 @@ from .nas_bench_101_module import (
     Module,
     ModuleSpec,
     SharedModule,
+    choice_layer,
     module_ops,
     vertex_channels,
 )
@@ -363,6 +365,23 @@ class NasBench101Space(SearchSpace):
         supernet = allocate(lambda: NasBench101Supernet(self))
         initialise(supernet, seed)
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The operations of a vertex, in every stack as wide as its modules; all vertices have the same."""
+        spec = self.spec
+        return tuple(
+            Candidate(
+                place="vertices",
+                label=choice,
+                choice=True,
+                shape=(spec.channels << stack, spec.resolution >> stack, spec.resolution >> stack),
+                build=builder(functools.partial(choice_layer, choice, spec.channels << stack)),
+                means="work",
+                key=(choice, stack),
+            )
+            for stack in range(spec.stacks)
+            for choice in CHOICES
+        )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

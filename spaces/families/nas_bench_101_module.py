@@ -26,7 +26,17 @@ from ..graph import edge_pairs, has_edge, predecessors
 from ..layers.conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
 from ..op import Op, Tensor, make_op
 
-__all__ = ["CHOICES", "PAIRS", "VERTICES", "Module", "ModuleSpec", "SharedModule", "module_ops", "vertex_channels"]
+__all__ = [
+    "CHOICES",
+    "PAIRS",
+    "VERTICES",
+    "Module",
+    "ModuleSpec",
+    "SharedModule",
+    "choice_layer",
+    "module_ops",
+    "vertex_channels",
+]
 
 VERTICES: Final = 7
 OUTPUT: Final = VERTICES - 1
@@ -100,6 +110,14 @@ class ModuleSpec:
         return ConvNormSpec(in_channels=count, out_channels=count, kernel=kernel, activation="relu")
 
 
+def choice_layer(choice: str, channels: int) -> nn.Module:
+    """An operation on all channels of a vertex."""
+    kernel = _KERNELS[CHOICES.index(choice)]
+    if not kernel:
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return ConvNorm(ConvNormSpec(in_channels=channels, out_channels=channels, kernel=kernel, activation="relu"))
+
+
 class Module(nn.Module):
     """``vertices.<vertex>.<choice>`` and, on edges from the input, ``projections.<vertex>``."""
 
@@ -111,9 +129,8 @@ class Module(nn.Module):
         )
         self.vertices = nn.ModuleDict()
         for vertex in spec.used:
-            conv = spec.convolution(vertex)
-            layer = nn.MaxPool2d(3, stride=1, padding=1) if conv is None else ConvNorm(conv)
-            self.vertices[str(vertex)] = nn.ModuleDict({CHOICES[spec.labels[vertex - 1]]: layer})
+            choice = CHOICES[spec.labels[vertex - 1]]
+            self.vertices[str(vertex)] = nn.ModuleDict({choice: choice_layer(choice, spec.channels[vertex])})
 
     def forward(self, x: TorchTensor) -> TorchTensor:
         """[N, in_channels, H, W] -> [N, out_channels, H, W]."""

@@ -25,6 +25,7 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
+from ..candidate import Candidate, Meaning
 from ..digest import digest_rows
 from ..elastic.choice import share_norms
 from ..elastic.supernet import Supernet
@@ -32,12 +33,12 @@ from ..gene import Gene, Population
 from ..layers.cell import Edge, SumCell, node_ops
 from ..layers.cell_ops import CandidateSpec, PoolSpec, ReluConvNormSpec, Zero, candidate_ops, make_candidate
 from ..layers.conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..layers.pool import GlobalAvgPool
 from ..op import Op, Tensor, make_op
 from ..site import Site, SiteIndex
 from ..space import SearchSpace
-from .nas_bench_201_cells import CHOICES, EDGES, cell_number, representatives, topologies
+from .nas_bench_201_cells import CHOICES, EDGES, cell_number, representatives, topologies, unread_removed
 
 __all__ = ["PRESETS", "NasBench201", "NasBench201Space", "NasBench201Spec", "NasBench201Supernet"]
 
@@ -265,6 +266,10 @@ class NasBench201Space(SearchSpace):
         """[B, 6] the genome that stands for all cells computing the same: dead edges gone, paths of skips merged."""
         return representatives()[cell_number(genomes)]
 
+    def exported_form(self, genomes: Population) -> Population:
+        """[B, 6] without the edges into nodes that no path leads on from; edges that read only zeros stay."""
+        return unread_removed()[cell_number(genomes)]
+
     def topology_keys(self, genomes: Population) -> NDArray[np.uint64]:
         """[B, 2] digests by the benchmark's own rule, under which its cells are 6,466 topologies.
 
@@ -349,6 +354,23 @@ class NasBench201Space(SearchSpace):
         supernet = allocate(lambda: NasBench201Supernet(self))
         initialise(supernet, seed)
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The choices of an edge in every stage; all six edges have the same."""
+        return tuple(self._candidate_at(stage, choice) for stage in range(self.spec.stages) for choice in CHOICES)
+
+    def _candidate_at(self, stage: int, choice: str) -> Candidate:
+        spec = _candidate(choice, self.spec.width(stage))
+        means: Meaning = "nothing" if choice == "none" else "work" if spec else "identity"
+        return Candidate(
+            place="edges",
+            label=choice,
+            choice=True,
+            shape=(self.spec.width(stage), self.spec.side(stage), self.spec.side(stage)),
+            build=builder(Zero if choice == "none" else functools.partial(make_candidate, spec)),
+            means=means,
+            key=(choice, spec),
+        )
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..digest import mix64
 from ..gene import Population
 
-__all__ = ["CHOICES", "EDGES", "all_cells", "cell_number", "representatives", "topologies"]
+__all__ = ["CHOICES", "EDGES", "all_cells", "cell_number", "representatives", "topologies", "unread_removed"]
 
 EDGES: Final = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(source, target) of every edge, in the order of the genes."""
@@ -84,6 +84,18 @@ def representatives() -> Population:
     table = np.empty_like(cells)
     table[order] = cells[order[first]][number]
     return table
+
+
+@functools.cache
+def unread_removed() -> Population:
+    """[15625, 6] every cell without the edges into nodes that no path leads on from."""
+    cells = all_cells()
+    for node in range(NODES - 2, 0, -1):
+        leaving = [gene for gene, (source, _) in enumerate(EDGES) if source == node]
+        entering = [gene for gene, (_, target) in enumerate(EDGES) if target == node]
+        unread = (cells[:, leaving] == _NONE).all(axis=1)
+        cells[np.ix_(unread, entering)] = _NONE
+    return cells
 
 
 @functools.cache

@@ -22,19 +22,24 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
+from ..candidate import Candidate
 from ..elastic.residual import CLASSIFIER, CONV_NORM, RESIDUAL
 from ..gene import CHUNK, Gene, Population
 from ..layers.chain import Layer, chain_ops
 from ..layers.classifier import ClassifierSpec
 from ..layers.conv_norm import ConvNormSpec
-from ..layers.materialise import initialise
+from ..layers.materialise import builder, initialise
 from ..layers.residual import ResidualSpec
 from ..op import Op, Tensor
 from ..space import SearchSpace
 from .chain import blank_chain, check_image, image_batch
-from .regnet_widths import MAX_STRIDES, QUANTUM, RegNetWidths, body_costs, regnet_widths
+from .regnet_widths import QUANTUM, RegNetWidths, body_costs, regnet_widths
 
 __all__ = ["PRESETS", "REFERENCES", "RegNetSpace", "RegNetSpec"]
+
+
+STAGES: Final = 4
+"""Stages of every published network; the image must be large enough for as many strides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ class RegNetSpec:
     stem_stride: int = 2
 
     def __post_init__(self) -> None:
-        check_image(self, "regnet", self.stem_stride * 2**MAX_STRIDES)
+        check_image(self, "regnet", self.stem_stride * 2**STAGES)
         if min(self.depths, default=0) < 1 or min(self.group_widths, default=0) < 1:
             raise SpaceError(
                 f"regnet: depths {self.depths} and group widths {self.group_widths} must each be at least 1."
@@ -207,6 +212,27 @@ class RegNetSpace(SearchSpace):
         network = blank_chain(self.plan(architecture))
         initialise(network, seed)
         return network
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The layers of the default network, with and without squeeze-excite."""
+        found = []
+        for squeeze in self.spec.squeezes:
+            chosen = {"squeeze": squeeze} if len(self.spec.squeezes) > 1 else {}
+            x = Tensor("image", (self.spec.in_channels, self.spec.resolution, self.spec.resolution))
+            for layer in self.plan(self.architecture(chosen)):
+                found.append(
+                    Candidate(
+                        place=layer.path,
+                        label=f"squeeze={squeeze}",
+                        choice=False,
+                        shape=x.shape,
+                        build=builder(functools.partial(layer.brick.module, layer.spec)),
+                        means="work",
+                        key=(layer.brick, layer.spec, x.shape),
+                    )
+                )
+                x = layer.ops(x)[-1].output
+        return tuple(found)
 
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""

@@ -4,8 +4,8 @@ Notation: B candidates, D the largest depth. Arrays are [B, D], one column per b
 hold 0. u_j = w0 + wa j; s_j = round(log_wm(u_j / w0)); w_j = w0 wm^s_j, rounded to a multiple of 8.
 
 Source: Radosavovic et al., Designing Network Design Spaces, CVPR 2020, https://arxiv.org/abs/2003.13678 (equations 2 to
-4); a group width larger than a stage's width is that width, as in the paper's code. One rule is ours, so that every
-choice of genes is a network: stages beyond the fourth do not stride (the paper keeps networks of four stages only).
+4), and the paper's code, https://github.com/facebookresearch/pycls: a group width larger than a stage's width is that
+width, and every stage strides. The paper samples networks of four stages only; here all choices of genes are networks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_STRIDES", "RegNetWidths", "body_costs", "regnet_widths"]
+__all__ = ["RegNetWidths", "body_costs", "regnet_widths"]
 
 QUANTUM = 8
-MAX_STRIDES = 4
-"""Stages that halve the image."""
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +41,7 @@ class RegNetWidths:
     @property
     def stride(self) -> Ints:
         """[B, D] stride of the block's 3x3 convolution."""
-        return np.where(self.first & (self.stage < MAX_STRIDES), 2, 1)
+        return np.where(self.first, 2, 1)
 
     def entries(self, stem: int) -> Ints:
         """[B, D] channels that enter each block, `stem` for the first; 0 beyond the depth."""
@@ -111,12 +109,11 @@ def body_costs(blocks: RegNetWidths, squeeze: NDArray[np.bool_], *, stem: int, s
         [B] MACs, [B] parameters.
     """
     width, entry, stride = blocks.width, blocks.entries(stem), blocks.stride
-    halvings = np.minimum(blocks.stage + 1, MAX_STRIDES)
     sides = [side]
-    for _ in range(MAX_STRIDES):
+    for _ in range(int(blocks.stage.max()) + 1):  # rounded up, so that an image never vanishes
         sides.append(-(-sides[-1] // 2))
     area = np.array(sides, dtype=np.int64) ** 2
-    out, into = area[halvings], area[halvings - (stride == 2)]
+    out, into = area[blocks.stage + 1], area[blocks.stage + (stride == 1)]
     squeezed = np.where(squeeze[:, None], np.rint(entry / 4).astype(np.int64), 0)
     project = np.where((stride == 2) | (entry != width), entry * width, 0)
     spatial = width * blocks.group_width * 9

@@ -21,16 +21,17 @@ import torch
 from numpy.typing import NDArray
 
 from ..architecture import Architecture, Value
+from ..candidate import Candidate, variations
 from ..gene import Population
 from ..layers.conv_norm import conv_norm_ops
 from ..layers.head import head_ops
 from ..layers.inverted_bottleneck import InvertedBottleneckSpec
-from ..layers.materialise import allocate, initialise
+from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..site import Site
 from ..space import SearchSpace
 from .staged_genes import Knob, Slot, lay_out
-from .staged_network import LargestPlan, StagedNetwork, StagedSupernet
+from .staged_network import LargestPlan, StagedNetwork, StagedSupernet, make_block
 from .staged_plan import BlockSpec, Planner, StagedPlan, block_ops, kind_of, largest_of
 from .staged_spec import StagedSpec
 
@@ -260,6 +261,28 @@ class StagedSpace(SearchSpace):
         supernet = allocate(lambda: StagedSupernet(self, transform_kernels=transform_kernels))
         initialise(supernet, seed)
         return supernet
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every block that a single gene's value makes of a place, the other genes at their defaults."""
+        return tuple(found for slots in self.layout.slots for slot in slots for found in self._candidates(slot))
+
+    def _candidates(self, slot: Slot) -> Iterator[Candidate]:
+        path, genes = f"stages.{slot.stage}.{slot.index}", [knob.gene for knob in slot.knobs if knob.gene]
+        side = self.spec.side(max(self.spec.resolutions), slot.stage, slot.index)
+        for gene, value, choices in variations(self.table, genes):
+            spec, own = self.planner.block(choices, slot), gene.name.startswith(f"{path}.")
+            # A gene of several blocks may matter in one of them alone: whole networks tell about its values.
+            choice = own and gene.kind == "categorical"
+            width = self.planner.width(choices, slot.stage) if spec is None else spec.in_channels
+            yield Candidate(
+                place=gene.name if own else path,
+                label=str(value) if choice else f"{gene.name.rpartition('.')[2]}={value}",
+                choice=choice,
+                shape=(width, side, side),
+                build=builder(functools.partial(make_block, spec)),
+                means="identity" if spec is None else "work",
+                key=(spec, width, side),
+            )
 
     def example_inputs(self, batch: int) -> tuple[torch.Tensor, ...]:
         """One image batch [batch, in_channels, side, side] of the largest side, standard normal, always the same."""

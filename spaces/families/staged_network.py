@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .staged import StagedSpace
     from .staged_genes import Slot
 
-__all__ = ["LargestPlan", "StagedNetwork", "StagedSupernet"]
+__all__ = ["LargestPlan", "StagedNetwork", "StagedSupernet", "make_block"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,10 @@ class LargestPlan:
     head: HeadSpec
 
 
-def _block(spec: BlockSpec) -> nn.Module:
+def make_block(spec: BlockSpec | None) -> nn.Module:
+    """The layer of a block; None is the identity."""
+    if spec is None:
+        return nn.Identity()
     if isinstance(spec, ConvNormSpec):
         return ConvNorm(spec)
     return MobileAttention(spec) if isinstance(spec, MobileAttentionSpec) else InvertedBottleneck(spec)
@@ -87,9 +90,9 @@ class StagedNetwork(nn.Module):
 
 
 def _placed(spec: BlockSpec | None, several: bool) -> nn.Module:
-    if spec is None:
-        return nn.Identity()
-    return nn.Sequential(OrderedDict([(kind_of(spec), _block(spec))])) if several else _block(spec)
+    if spec is None or not several:
+        return make_block(spec)
+    return nn.Sequential(OrderedDict([(kind_of(spec), make_block(spec))]))
 
 
 class StagedSupernet(Supernet):

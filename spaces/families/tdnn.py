@@ -1,16 +1,17 @@
 """EfficientTDNN: time-delay networks that turn speech into speaker embeddings; depth, widths and kernels vary.
 
-A convolution over time, SE-Res2 blocks with growing dilation whose outputs are all put together, attentive statistics
-over time, and a linear embedding.
+A convolution over time, SE-Res2 blocks with growing dilation, attentive statistics over time of all blocks' outputs put
+together, and a linear embedding. Each block reads what the block before it wrote, and adds everything written so far:
+this trunk has one width, and each block a width of its own inside.
 
-Source: Wang et al., EfficientTDNN, 2021, https://arxiv.org/abs/2103.13581; Desplanques et al., ECAPA-TDNN, Interspeech
-2020, https://arxiv.org/abs/2005.07143. Where we deviate: the trunk that the blocks add to has one width for all of
-them, and each block a width of its own inside, so that every block can add its input.
+Source: Wang et al., EfficientTDNN, IEEE/ACM TASLP 2022, https://arxiv.org/abs/2103.13581, in the form of its released
+code, https://github.com/mechanicalsea/sugar (`DynamicTDNN`, `tdnn8m2g`); Desplanques et al., ECAPA-TDNN, Interspeech
+2020, https://arxiv.org/abs/2005.07143.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -22,14 +23,15 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..architecture import Architecture
-from ..elastic.layers import ElasticLinear
 from ..elastic.supernet import Supernet
 from ..elastic.temporal import (
     ElasticAttentiveStatistics,
     ElasticBatchNorm1d,
     ElasticConv1d,
+    ElasticPooledLinear,
     ElasticSERes2Block,
     ElasticTemporalConv,
+    part_slice,
 )
 from ..gene import Gene
 from ..layers.materialise import allocate
@@ -40,8 +42,9 @@ from ..layers.temporal import (
     TemporalConv,
     TemporalConvSpec,
     attentive_statistics_ops,
-    se_res2_ops,
+    res2_ops,
     temporal_conv_ops,
+    temporal_squeeze_excite_ops,
 )
 from ..op import Op, Tensor, make_op
 from .steps import Choices, Read, Step, StepSpace, integer, layer_genes
@@ -59,11 +62,12 @@ class TdnnSpec:
         embedding: features of the speaker embedding.
         widths: channels of the trunk, ascending.
         hidden: channels inside a block, ascending multiples of `scale`.
+        features: channels that the blocks' outputs are turned into before pooling, ascending.
         kernels: windows of the first convolution and of the blocks, ascending and odd.
         depths: numbers of blocks, ascending.
         scale: groups of a block's hidden channels.
-        squeezed: channels inside squeeze-excite and inside the attention over time.
-        features: channels that the blocks' outputs are turned into before pooling.
+        reduction: channels of the trunk per channel inside squeeze-excite.
+        squeezed: channels inside the attention over time.
         transform: smaller kernels are not plain centre crops but learned transforms of them, in the supernet.
     """
 
@@ -72,15 +76,16 @@ class TdnnSpec:
     embedding: int
     widths: tuple[int, ...]
     hidden: tuple[int, ...]
+    features: tuple[int, ...]
     kernels: tuple[int, ...] = (1, 3, 5)
     depths: tuple[int, ...] = (2, 3, 4)
     scale: int = 8
+    reduction: int = 4
     squeezed: int = 128
-    features: int = 1536
-    transform: bool = False
+    transform: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("mels", "frames", "embedding", "squeezed", "features"):
+        for name in ("mels", "frames", "embedding", "reduction", "squeezed"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise SpaceError(f"tdnn: {name} is {value!r}; it must be an integer of at least 1.")
@@ -90,24 +95,28 @@ class TdnnSpec:
             raise SpaceError(f"tdnn: depths are {self.depths}; there must be at least 1 block.")
         if bad := [hidden for hidden in self.hidden if hidden % self.scale]:
             raise SpaceError(f"tdnn: {bad[0]} hidden channels do not divide into {self.scale} groups (`scale`).")
+        if narrow := [width for width in self.widths if width < self.reduction]:
+            raise SpaceError(
+                f"tdnn: width {narrow[0]} leaves no channel inside squeeze-excite, which has one per {self.reduction} "
+                "(`reduction`); use wider ones, or a smaller reduction."
+            )
 
 
 PRESETS: Final[Mapping[str, TdnnSpec]] = MappingProxyType({
     # A handful of small layers for tests.
     "tiny": TdnnSpec(
-        mels=10, frames=17, embedding=6, widths=(6, 8), hidden=(4, 8), depths=(1, 2), scale=4, squeezed=4, features=12,
+        mels=10, frames=17, embedding=6, widths=(6, 8), hidden=(4, 8), features=(8, 12), depths=(1, 2), scale=4,
+        squeezed=4, transform=False,
     ),
-    # Three seconds of 80 mel bands; 128 to 512 channels in steps of 8, the finest grid of EfficientTDNN.
+    # Three seconds of 80 mel bands. The fine-grained space that the paper states as about 1e13 networks.
     "published": TdnnSpec(
         mels=80, frames=300, embedding=192, widths=tuple(range(128, 513, 8)), hidden=tuple(range(128, 513, 8)),
+        features=tuple(range(384, 1537, 8)),
     ),
-    # The same range in steps of 64: what changes the latency of a device, and quickly tabled.
-    "efficient": TdnnSpec(
-        mels=80, frames=300, embedding=192, widths=tuple(range(128, 513, 64)), hidden=tuple(range(128, 513, 64)),
-    ),
-    "efficient_transform": TdnnSpec(
-        mels=80, frames=300, embedding=192, widths=tuple(range(128, 513, 64)), hidden=tuple(range(128, 513, 64)),
-        transform=True,
+    # The coarse-grained space, which the supernet is trained on: shares 0.25, 0.35, 0.5, 0.75 and 1 of the channels.
+    "coarse": TdnnSpec(
+        mels=80, frames=300, embedding=192, widths=(128, 176, 256, 384, 512), hidden=(128, 176, 256, 384, 512),
+        features=(384, 536, 768, 1152, 1536),
     ),
 })  # fmt: skip
 """The family's presets, by name."""
@@ -119,6 +128,7 @@ class TdnnPlan:
 
     stem: TemporalConvSpec
     blocks: tuple[SERes2Spec, ...]
+    features: int
 
     @property
     def joined(self) -> int:
@@ -126,46 +136,54 @@ class TdnnPlan:
         return len(self.blocks) * self.stem.out_channels
 
 
+def _joined(
+    x: TorchTensor, blocks: Sequence[nn.Module], run: Callable[[int, nn.Module, TorchTensor], TorchTensor]
+) -> TorchTensor:
+    """[N, width, T] -> [N, blocks * width, T]: each block's output plus all that was written before, put together."""
+    total, outputs = x, []
+    for index, block in enumerate(blocks):
+        total = total + x if index else x
+        x = run(index, block, x) + total
+        outputs.append(x)
+    return torch.cat(outputs, dim=1)
+
+
 class Tdnn(nn.Module):
-    """The standalone network of a plan: `stem`, `blocks.<i>`, `aggregate`, `pool`, `norm`, `embedding`."""
+    """The network of a plan: `stem`, `blocks.<i>`, `aggregate`, `pool`, `norm`, `embedding`, `embedding_norm`."""
 
     def __init__(self, spec: TdnnSpec, plan: TdnnPlan) -> None:
         super().__init__()
         self.stem = TemporalConv(plan.stem)
         self.blocks = nn.ModuleList(SERes2Block(block) for block in plan.blocks)
-        self.aggregate = nn.Conv1d(plan.joined, spec.features, 1)
+        self.aggregate = nn.Conv1d(plan.joined, plan.features, 1, bias=False)
         self.activation = nn.ReLU()
-        self.pool = AttentiveStatistics(spec.features, spec.squeezed)
-        self.norm = nn.BatchNorm1d(2 * spec.features)
-        self.embedding = nn.Linear(2 * spec.features, spec.embedding)
+        self.pool = AttentiveStatistics(plan.features, spec.squeezed)
+        self.norm = nn.BatchNorm1d(2 * plan.features)
+        self.embedding = nn.Linear(2 * plan.features, spec.embedding)
+        self.embedding_norm = nn.BatchNorm1d(spec.embedding)
 
     def forward(self, x: TorchTensor) -> TorchTensor:
         """[N, mels, T] -> [N, embedding]."""
-        x = self.stem(x)
-        outputs = []
-        for block in self.blocks:
-            x = block(x)
-            outputs.append(x)
-        x = self.activation(self.aggregate(torch.cat(outputs, dim=1)))
-        return self.embedding(self.norm(self.pool(x)))
+        x = _joined(self.stem(x), list(self.blocks), lambda _, block, x: block(x))
+        x = self.activation(self.aggregate(x))
+        return self.embedding_norm(self.embedding(self.norm(self.pool(x))))
 
 
-class ElasticAggregate(nn.Conv1d):
+class ElasticAggregate(ElasticConv1d):
     """The 1x1 convolution over the joined outputs of all blocks; every block keeps its own columns of the weight."""
 
     def __init__(self, blocks: int, width: int, out_channels: int) -> None:
-        super().__init__(blocks * width, out_channels, 1)
-        self.blocks = blocks
+        super().__init__(blocks * width, out_channels)
+        self.width = width
 
-    def part(self, weight: TorchTensor, blocks: int, width: int) -> TorchTensor:
-        """[out_channels, blocks * width, 1] of the first blocks and of the first channels of each."""
-        columns = weight.view(self.out_channels, self.blocks, -1, 1)
-        return columns[:, :blocks, :width].reshape(self.out_channels, blocks * width, 1)
+    def part(self, plan: TdnnPlan) -> TorchTensor:
+        """[plan.features, plan.joined, 1]: the columns of the first blocks, and of each the first channels."""
+        blocks = self.weight[: plan.features, : len(plan.blocks) * self.width]
+        return part_slice(blocks, 1, len(plan.blocks), plan.joined)
 
-    def forward(self, outputs: Sequence[TorchTensor]) -> TorchTensor:  # type: ignore[override]  # takes the parts
-        """Outputs of the blocks, each [N, width, T] -> [N, out_channels, T]."""
-        weight = self.part(self.weight, len(outputs), outputs[0].shape[1])
-        return F.conv1d(torch.cat(list(outputs), dim=1), weight, self.bias)
+    def forward(self, x: TorchTensor, plan: TdnnPlan) -> TorchTensor:  # type: ignore[override]  # takes the choice
+        """[N, plan.joined, T] -> [N, plan.features, T]."""
+        return F.conv1d(x, self.part(plan))
 
 
 class TdnnSupernet(Supernet):
@@ -178,33 +196,35 @@ class TdnnSupernet(Supernet):
         transformed = spec.kernels if spec.transform else ()
         self.stem = ElasticTemporalConv(largest.stem, transformed)
         self.blocks = nn.ModuleList(ElasticSERes2Block(block, transformed) for block in largest.blocks)
-        self.aggregate = ElasticAggregate(len(largest.blocks), largest.stem.out_channels, spec.features)
+        self.aggregate = ElasticAggregate(len(largest.blocks), largest.stem.out_channels, largest.features)
         self.activation = nn.ReLU()
-        self.pool = ElasticAttentiveStatistics(spec.features, spec.squeezed)
-        self.norm = ElasticBatchNorm1d(2 * spec.features)
-        self.embedding = ElasticLinear(2 * spec.features, spec.embedding)
+        self.pool = ElasticAttentiveStatistics(largest.features, spec.squeezed)
+        self.norm = ElasticBatchNorm1d(2 * largest.features, parts=2)
+        self.embedding = ElasticPooledLinear(2 * largest.features, spec.embedding)
+        self.embedding_norm = ElasticBatchNorm1d(spec.embedding)
 
     def forward(self, x: TorchTensor, architecture: Architecture) -> TorchTensor:
         """[N, mels, T] -> [N, embedding]."""
         plan = self.space.plan(self.space.choices(architecture))
-        x = self.stem(x, plan.stem)
-        outputs = []
-        for block, spec in zip(self.blocks, plan.blocks, strict=False):  # depth: the first blocks run
-            x = block(x, spec)
-            outputs.append(x)
-        return self.embedding(self.norm(self.pool(self.activation(self.aggregate(outputs)))))
+        blocks = list(self.blocks)[: len(plan.blocks)]  # depth: the first blocks run
+        x = _joined(self.stem(x, plan.stem), blocks, lambda index, block, x: block(x, plan.blocks[index]))
+        x = self.activation(self.aggregate(x, plan))
+        return self.embedding_norm(self.embedding(self.norm(self.pool(x))))
 
     def slice_of(
         self, name: str, shared: Mapping[str, TorchTensor], shape: Sequence[int], architecture: Architecture
     ) -> TorchTensor:
-        """As in every supernet, but for the aggregating convolution and for transformed kernels."""
-        if name == "aggregate.weight":
-            plan = self.space.plan(self.space.choices(architecture))
-            return self.aggregate.part(shared[name], len(plan.blocks), plan.stem.out_channels)
+        """As in every supernet, but for channels that lie in parts and for transformed kernels."""
         path, _, leaf = name.rpartition(".")
         owner = self.get_submodule(path)
+        if leaf == "weight" and isinstance(owner, ElasticAggregate):
+            return owner.part(self.space.plan(self.space.choices(architecture)))
         if leaf == "weight" and isinstance(owner, ElasticConv1d):
             return owner.kernel_weight(shape)
+        if leaf == "weight" and isinstance(owner, ElasticPooledLinear):
+            return owner.chosen(shared[name], shape[1]).flatten(1)
+        if len(shape) == 1 and isinstance(owner, ElasticBatchNorm1d):
+            return owner.chosen(shared[name], shape[0]).flatten()
         return super().slice_of(name, shared, shape, architecture)
 
     def blank_network(self, architecture: Architecture) -> Tdnn:
@@ -219,8 +239,8 @@ class TdnnSpace(StepSpace):
         spec: what may vary and what is fixed.
         preset: the name `spec` goes by, "" if none.
 
-    >>> TdnnSpace(PRESETS["tiny"], preset="tiny").size
-    252
+    >>> f'{TdnnSpace(PRESETS["published"], preset="published").size:.3g}'
+    '1e+13'
     """
 
     def __init__(self, spec: TdnnSpec, *, preset: str = "") -> None:
@@ -229,14 +249,18 @@ class TdnnSpace(StepSpace):
             Gene("width", spec.widths, kind="ordered", default=len(spec.widths) - 1),
             Gene("depth", spec.depths, kind="ordered", default=len(spec.depths) - 1),
             Gene("kernel", spec.kernels, kind="ordered", default=len(spec.kernels) - 1),
+            Gene("features", spec.features, kind="ordered", default=len(spec.features) - 1),
             *layer_genes("depth", spec.depths, "blocks", (("kernel", spec.kernels), ("hidden", spec.hidden))),
         ]
         super().__init__(spec, genes, name="tdnn", preset=preset, options=("mels", "frames", "embedding"))
 
     def plan(self, choices: Choices) -> TdnnPlan:
         """The specs of the layers of these choices."""
-        depth = integer(choices, "depth")
-        return TdnnPlan(stem=self._stem(choices), blocks=tuple(self._block(choices, index) for index in range(depth)))
+        return TdnnPlan(
+            stem=self._stem(choices),
+            blocks=tuple(self._block(choices, index) for index in range(integer(choices, "depth"))),
+            features=integer(choices, "features"),
+        )
 
     def _stem(self, choices: Choices) -> TemporalConvSpec:
         return TemporalConvSpec(
@@ -244,17 +268,22 @@ class TdnnSpace(StepSpace):
         )
 
     def _block(self, choices: Choices, index: int) -> SERes2Spec:
+        width, path, spec = integer(choices, "width"), f"blocks.{index}", self.spec
         return SERes2Spec(
-            channels=integer(choices, "width"),
-            hidden=integer(choices, f"blocks.{index}.hidden"),
-            scale=self.spec.scale,
-            kernel=integer(choices, f"blocks.{index}.kernel"),
+            channels=width,
+            hidden=integer(choices, f"{path}.hidden"),
+            scale=spec.scale,
+            kernel=integer(choices, f"{path}.kernel"),
             dilation=index + 2,
-            squeezed=self.spec.squeezed,
+            squeezed=width // spec.reduction,
         )
 
     def steps(self) -> tuple[Step, ...]:
-        """The first convolution, every block that may exist, and everything from their joined outputs on."""
+        """The first convolution, the pieces of every block that may exist, and everything from their outputs on.
+
+        A block is several steps, because its pieces depend on different genes: as one it would need a table entry of
+        some forty Ops for every pair of its widths and every kernel, more than a hundred thousand in all.
+        """
         spec = self.spec
         mels = Tensor("mels", (spec.mels, spec.frames))
 
@@ -262,35 +291,68 @@ class TdnnSpace(StepSpace):
             del read
             return temporal_conv_ops("stem", mels, self._stem(choices))
 
-        def end(choices: Choices, read: Read) -> tuple[Op, ...]:
+        def aggregate(choices: Choices, read: Read) -> tuple[Op, ...]:
             shape = (integer(choices, "width"), spec.frames)
             outputs = tuple(read(shape, f"blocks.{index}") for index in range(integer(choices, "depth")))
             joined = make_op("joined", "concat", outputs)
             ops = (joined,) if len(outputs) > 1 else ()
             source = joined.output if ops else joined.inputs[0]
-            aggregate = make_op("aggregate", "conv1d", source, out_channels=spec.features, kernel=1, bias=True)
-            bent = make_op("activation", "activation", aggregate.output, function="relu")
-            ops += (aggregate, bent, *attentive_statistics_ops("pool", bent.output, spec.squeezed))
-            norm = make_op("norm", "batch_norm", ops[-1].output)
-            return (*ops, norm, make_op("embedding", "linear", norm.output, out_features=spec.embedding))
+            conv = make_op("aggregate", "conv1d", source, out_channels=integer(choices, "features"), kernel=1)
+            return (*ops, conv, make_op("activation", "activation", conv.output, function="relu"))
 
-        blocks = (self._block_step(index) for index in range(max(spec.depths)))
+        def end(choices: Choices, read: Read) -> tuple[Op, ...]:
+            ops = attentive_statistics_ops("pool", read((integer(choices, "features"), spec.frames)), spec.squeezed)
+            norm = make_op("norm", "batch_norm", ops[-1].output)
+            embedding = make_op("embedding", "linear", norm.output, out_features=spec.embedding)
+            return (*ops, norm, embedding, make_op("embedding_norm", "batch_norm", embedding.output))
+
         return (
             Step(name="stem", genes=("width", "kernel"), build=start),
-            *blocks,
-            Step(name="embedding", genes=("width", "depth"), build=end),
+            *(step for index in range(max(spec.depths)) for step in self._block_steps(index)),
+            Step(name="aggregate", genes=("width", "depth", "features"), build=aggregate),
+            Step(name="embedding", genes=("features",), build=end),
         )
 
-    def _block_step(self, index: int) -> Step:
-        path = f"blocks.{index}"
+    def _block_steps(self, index: int) -> tuple[Step, ...]:
+        """The sum of all that was written before, the block's pieces, and the addition of that sum."""
+        path, frames, largest = f"blocks.{index}", self.spec.frames, self.largest_choices()
 
-        def build(choices: Choices, read: Read) -> tuple[Op, ...]:
-            if integer(choices, "depth") <= index:
-                return ()
-            block = self._block(choices, index)
-            return se_res2_ops(path, read((block.channels, self.spec.frames)), block)
+        def block(choices: Choices) -> SERes2Spec:
+            """Its spec, with the largest value of what a piece does not depend on."""
+            return self._block({**largest, **choices}, index)
 
-        return Step(name=path, genes=("width", "depth", f"{path}.kernel", f"{path}.hidden"), build=build)
+        def total(choices: Choices, read: Read) -> tuple[Op, ...]:
+            shape = (integer(choices, "width"), frames)
+            before = read(shape, _total(index - 1)), read(shape, _output(index - 1))
+            return (make_op(_total(index), "add", before),)
+
+        def reduce(choices: Choices, read: Read) -> tuple[Op, ...]:
+            spec = block(choices)
+            return temporal_conv_ops(f"{path}.reduce", read((spec.channels, frames), _output(index - 1)), spec.reduce)
+
+        def groups(choices: Choices, read: Read) -> tuple[Op, ...]:
+            spec = block(choices)
+            return res2_ops(path, read((spec.hidden, frames)), spec)
+
+        def expand(choices: Choices, read: Read) -> tuple[Op, ...]:
+            spec = block(choices)
+            return temporal_conv_ops(f"{path}.expand", read((spec.hidden, frames)), spec.expand)
+
+        def squeeze(choices: Choices, read: Read) -> tuple[Op, ...]:
+            spec = block(choices)
+            shape = (spec.channels, frames)
+            ops = temporal_squeeze_excite_ops(f"{path}.squeeze", read(shape), spec.squeezed)
+            return (*ops, make_op(f"{path}.total_add", "add", (ops[-1].output, read(shape, _total(index)))))
+
+        steps = (
+            *((Step(name=_total(index), genes=("width",), build=total),) if index else ()),
+            Step(name=f"{path}.reduce", genes=("width", f"{path}.hidden"), build=reduce),
+            Step(name=f"{path}.groups", genes=(f"{path}.kernel", f"{path}.hidden"), build=groups),
+            Step(name=f"{path}.expand", genes=("width", f"{path}.hidden"), build=expand),
+            Step(name=path, genes=("width",), build=squeeze),
+        )
+        always = index < min(self.spec.depths)
+        return steps if always else tuple(_where_deep(step, index) for step in steps)
 
     def blank(self, choices: Choices) -> Tdnn:
         """The network of these choices, not yet filled."""
@@ -304,3 +366,22 @@ class TdnnSpace(StepSpace):
         """One batch of spectrograms [batch, mels, frames], standard normal, always the same."""
         shape = (batch, self.spec.mels, self.spec.frames)
         return (torch.randn(shape, generator=torch.Generator().manual_seed(0)),)
+
+
+def _output(index: int) -> str:
+    """The step that writes the output of a block; before the first stands the stem."""
+    return f"blocks.{index}" if index >= 0 else "stem"
+
+
+def _total(index: int) -> str:
+    """The step that writes the sum of all that was written before a block."""
+    return f"totals.{index}" if index else "stem"
+
+
+def _where_deep(step: Step, index: int) -> Step:
+    """`step`, left out of networks without block `index`."""
+
+    def build(choices: Choices, read: Read) -> tuple[Op, ...]:
+        return step.build(choices, read) if integer(choices, "depth") > index else ()
+
+    return Step(name=step.name, genes=("depth", *step.genes), build=build)

@@ -1,13 +1,14 @@
 """Vision Transformers with weight entanglement: width and depth, and in every layer heads and feed-forward ratio.
 
-Source: Chen et al., AutoFormer, ICCV 2021, https://arxiv.org/abs/2107.00651 (spaces T, S and B); Touvron et al., DeiT,
-ICML 2021, https://arxiv.org/abs/2012.12877 (whose networks are points of these spaces). Unlike AutoFormer's, positions
-are absolute only, and the class token is what is classified, as in DeiT.
+Source: Chen et al., AutoFormer, ICCV 2021, https://arxiv.org/abs/2107.00651 (spaces T, S and B, with the options that
+its released networks were trained with: absolute and relative positions, the mean of the patches classified); Touvron
+et al., DeiT, ICML 2021, https://arxiv.org/abs/2012.12877 (no relative positions, the class token classified).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, cast
@@ -17,7 +18,7 @@ from torch import Tensor as TorchTensor
 from torch import nn
 
 from ...errors import SpaceError
-from ..architecture import Architecture
+from ..architecture import Architecture, Value
 from ..elastic.attention import ElasticPatches, ElasticTransformerLayer, make_elastic_norm
 from ..elastic.layers import ElasticLinear
 from ..elastic.supernet import Supernet
@@ -25,6 +26,7 @@ from ..gene import Gene
 from ..layers.attention import AttentionSpec
 from ..layers.feed_forward import FeedForwardSpec
 from ..layers.materialise import allocate
+from ..layers.pool import GlobalAvgPool
 from ..layers.tokens import ClassToken, LearnedPosition, patch_ops
 from ..layers.transformer import TransformerLayer, TransformerLayerSpec, make_norm, norm_op, transformer_layer_ops
 from ..op import Op, Tensor, make_op
@@ -47,6 +49,8 @@ class VitSpec:
         depths: numbers of layers, ascending.
         heads: attention heads of a layer, ascending.
         ratios: hidden features of a feed-forward layer as multiples of the width, ascending.
+        relative: rows and columns up to which attention tells distances of patches apart, 0 for no distances.
+        pooled: the mean of the patches' tokens is classified, instead of the class token.
     """
 
     in_channels: int = 3
@@ -58,6 +62,8 @@ class VitSpec:
     depths: tuple[int, ...]
     heads: tuple[int, ...]
     ratios: tuple[int | float, ...]
+    relative: int = 0
+    pooled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "resolution", "classes", "patch", "head_dim"):
@@ -69,6 +75,8 @@ class VitSpec:
                 f"vit: resolution is {self.resolution}; it must be a multiple of the patch side, {self.patch}: "
                 f"use {max(self.resolution // self.patch, 1) * self.patch}."
             )
+        if self.relative < 0:
+            raise SpaceError(f"vit: relative is {self.relative}; it must be 0 (no distances) or more.")
 
     @property
     def tokens(self) -> int:
@@ -80,11 +88,17 @@ PRESETS: Final[Mapping[str, VitSpec]] = MappingProxyType({
     # A handful of small layers for tests.
     "tiny": VitSpec(
         in_channels=1, resolution=8, classes=10, patch=4, head_dim=4, widths=(8, 12, 16), depths=(1, 2),
-        heads=(1, 2, 3), ratios=(1.5, 2),
+        heads=(1, 2, 3), ratios=(1.5, 2), relative=1, pooled=True,
     ),
-    "autoformer_t": VitSpec(widths=(192, 216, 240), depths=(12, 13, 14), heads=(3, 4), ratios=(3.5, 4)),
-    "autoformer_s": VitSpec(widths=(320, 384, 448), depths=(12, 13, 14), heads=(5, 6, 7), ratios=(3, 3.5, 4)),
-    "autoformer_b": VitSpec(widths=(528, 576, 624), depths=(14, 15, 16), heads=(9, 10), ratios=(3, 3.5, 4)),
+    "autoformer_t": VitSpec(
+        widths=(192, 216, 240), depths=(12, 13, 14), heads=(3, 4), ratios=(3.5, 4), relative=14, pooled=True,
+    ),
+    "autoformer_s": VitSpec(
+        widths=(320, 384, 448), depths=(12, 13, 14), heads=(5, 6, 7), ratios=(3, 3.5, 4), relative=14, pooled=True,
+    ),
+    "autoformer_b": VitSpec(
+        widths=(528, 576, 624), depths=(14, 15, 16), heads=(9, 10), ratios=(3, 3.5, 4), relative=14, pooled=True,
+    ),
 })  # fmt: skip
 """The family's presets, by name."""
 
@@ -98,7 +112,7 @@ class VitPlan:
 
 
 class Vit(nn.Module):
-    """The standalone network of a plan: `patches`, `class_token`, `position`, `layers.<i>`, `norm`, `head`."""
+    """The standalone network of a plan: `patches`, `class_token`, `position`, `layers.<i>`, `norm`, `pool`, `head`."""
 
     def __init__(self, spec: VitSpec, plan: VitPlan) -> None:
         super().__init__()
@@ -107,6 +121,7 @@ class Vit(nn.Module):
         self.position = LearnedPosition(spec.tokens + 1, plan.width)
         self.layers = nn.ModuleList(TransformerLayer(layer) for layer in plan.layers)
         self.norm = make_norm("layer_norm", plan.width)
+        self.pool = GlobalAvgPool() if spec.pooled else None
         self.head = nn.Linear(plan.width, spec.classes)
 
     def forward(self, x: TorchTensor) -> TorchTensor:
@@ -114,7 +129,12 @@ class Vit(nn.Module):
         x = self.position(self.class_token(self.patches(x).flatten(2).transpose(1, 2)))
         for layer in self.layers:
             x = layer(x)
-        return self.head(self.norm(x)[:, 0])
+        return self.head(_classified(self.norm(x), self.pool))
+
+
+def _classified(x: TorchTensor, pool: nn.Module | None) -> TorchTensor:
+    """[N, T, C] -> [N, C]: the mean of the patches with a `pool`, else the class token."""
+    return x[:, 0] if pool is None else pool(x[:, 1:].transpose(1, 2))
 
 
 class VitSupernet(Supernet):
@@ -129,6 +149,7 @@ class VitSupernet(Supernet):
         self.position = LearnedPosition(spec.tokens + 1, largest.width)
         self.layers = nn.ModuleList(ElasticTransformerLayer(layer) for layer in largest.layers)
         self.norm = make_elastic_norm("layer_norm", largest.width)
+        self.pool = GlobalAvgPool() if spec.pooled else None
         self.head = ElasticLinear(largest.width, spec.classes)
 
     def forward(self, x: TorchTensor, architecture: Architecture) -> TorchTensor:
@@ -137,7 +158,7 @@ class VitSupernet(Supernet):
         x = self.position(self.class_token(self.patches(x, plan.width).flatten(2).transpose(1, 2)))
         for layer, spec in zip(self.layers, plan.layers, strict=False):  # depth: the first layers run
             x = layer(x, spec)
-        return self.head(self.norm(x)[:, 0])
+        return self.head(_classified(self.norm(x), self.pool))
 
     def blank_network(self, architecture: Architecture) -> Vit:
         """The standalone network of `architecture`, allocated but not filled."""
@@ -175,7 +196,7 @@ class VitSpace(StepSpace):
         width, heads = integer(choices, "width"), integer(choices, f"layers.{index}.heads")
         hidden = int(width * cast(float, choices[f"layers.{index}.ratio"]))
         return TransformerLayerSpec(
-            attention=AttentionSpec(width=width, heads=heads, head_dim=self.spec.head_dim),
+            attention=AttentionSpec(width=width, heads=heads, head_dim=self.spec.head_dim, relative=self.spec.relative),
             feed_forward=FeedForwardSpec(width=width, hidden=hidden, activation="gelu"),
         )
 
@@ -193,9 +214,14 @@ class VitSpace(StepSpace):
         def end(choices: Choices, read: Read) -> tuple[Op, ...]:
             width = integer(choices, "width")
             norm = norm_op("norm", read((spec.tokens + 1, width)), "layer_norm")
-            first = make_op("class_slice", "slice", norm.output, start=0, stop=1)
-            vector = make_op("class_vector", "reshape", first.output, shape=(width,))
-            return norm, first, vector, make_op("head", "linear", vector.output, out_features=spec.classes)
+            if spec.pooled:
+                part = make_op("patch_tokens", "slice", norm.output, start=1, stop=spec.tokens + 1)
+                turned = make_op("patch_features", "transpose", part.output, order=(1, 0))
+                ops = norm, part, turned, make_op("pool", "global_avg_pool", turned.output)
+            else:
+                part = make_op("class_slice", "slice", norm.output, start=0, stop=1)
+                ops = norm, part, make_op("class_vector", "reshape", part.output, shape=(width,))
+            return (*ops, make_op("head", "linear", ops[-1].output, out_features=spec.classes))
 
         layers = (self._layer_step(index) for index in range(max(spec.depths)))
         return (
@@ -230,24 +256,50 @@ class VitSpace(StepSpace):
         return (torch.randn(shape, generator=torch.Generator().manual_seed(0)),)
 
 
-def _deit(preset: str, width: int, heads: int) -> Callable[[int | None], tuple[VitSpace, Architecture]]:
-    """A DeiT with twelve layers: fixed width, heads and ratio 4."""
+Reference = Callable[[int | None], tuple[VitSpace, Architecture]]
+
+
+def _reference(spec: VitSpec, preset: str, width: int, layers: Sequence[tuple[int, float]]) -> Reference:
+    """A network with these heads and ratios per layer, in the space of `spec`."""
 
     def reference(resolution: int | None) -> tuple[VitSpace, Architecture]:
-        import dataclasses
-
-        spec = PRESETS[preset]
         adapted = spec if resolution is None else dataclasses.replace(spec, resolution=resolution)
         space = VitSpace(adapted, preset=preset)
-        layers = {
-            f"layers.{index}.{name}": value for index in range(12) for name, value in (("heads", heads), ("ratio", 4))
-        }
-        return space, space.architecture({"width": width, "depth": 12, **layers})
+        choices: dict[str, Value] = {"width": width, "depth": len(layers)}
+        for index, (heads, ratio) in enumerate(layers):
+            choices |= {f"layers.{index}.heads": heads, f"layers.{index}.ratio": ratio}
+        return space, space.architecture(choices)
 
     return reference
 
 
-REFERENCES: Final = MappingProxyType({
+def _deit(preset: str, width: int, heads: int) -> Reference:
+    """A DeiT: twelve equal layers with ratio 4, without what AutoFormer added."""
+    spec = dataclasses.replace(PRESETS[preset], relative=0, pooled=False)
+    return _reference(spec, "", width, [(heads, 4)] * 12)
+
+
+def _autoformer_tiny() -> Reference:
+    """AutoFormer-T; three of its layers have a ratio that the published space T lacks."""
+    ratios = (3.5, 3.5, 3, 3.5, 3, 3, 4, 4, 3.5, 4, 3.5, 4, 3.5)
+    heads = (3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3)
+    spec = dataclasses.replace(PRESETS["autoformer_t"], ratios=(3, 3.5, 4))
+    return _reference(spec, "", 192, list(zip(heads, ratios, strict=True)))
+
+
+def _autoformer(preset: str, width: int, heads: Sequence[int], ratios: Sequence[float]) -> Reference:
+    return _reference(PRESETS[preset], preset, width, list(zip(heads, ratios, strict=True)))
+
+
+REFERENCES: Final[Mapping[str, Reference]] = MappingProxyType({
+    "autoformer_base_patch16_224": _autoformer(
+        "autoformer_b", 576, (9, 9, 9, 9, 9, 10, 9, 9, 10, 9, 10, 9, 9, 10),
+        (3.5, 3.5, 4, 3.5, 4, 3.5, 3.5, 3, 4, 4, 3, 4, 3, 3.5),
+    ),
+    "autoformer_small_patch16_224": _autoformer(
+        "autoformer_s", 384, (6, 6, 5, 7, 5, 5, 5, 6, 6, 7, 7, 6, 7), (3, 3.5, 3, 3.5, 4, 4, 4, 4, 4, 4, 4, 3.5, 4),
+    ),
+    "autoformer_tiny_patch16_224": _autoformer_tiny(),
     "deit_small_patch16_224": _deit("autoformer_s", 384, 6),
     "deit_tiny_patch16_224": _deit("autoformer_t", 192, 3),
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Multi-head attention (self or cross, grouped key/value heads, causal, rotary positions), and its cost twin.
+"""Multi-head attention (self or cross, grouped key/value heads, causal, rotary or relative positions) and its Ops.
 
 Sources: Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762; Ainslie et al., GQA, 2023,
 https://arxiv.org/abs/2305.13245 (several query heads share one key/value head).
@@ -6,6 +6,7 @@ https://arxiv.org/abs/2305.13245 (several query heads share one key/value head).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from ...errors import SpaceError
 from ..op import Op, Tensor, make_op
+from .relative import RelativePositions
 
 __all__ = ["Attention", "AttentionSpec", "attend", "attention_ops", "rotate"]
 
@@ -31,6 +33,8 @@ class AttentionSpec:
         queries_per_kv: query heads that share a key/value head; divides `heads`.
         causal: a position sees only itself and earlier ones.
         rotary: base of the rotary position code, 0 for none.
+        relative: rows and columns up to which distances of patches are told apart (`relative`), 0 for no distances;
+            then the sequence is a class token and a square of patches that attend to themselves.
         bias: whether the linear layers have one.
     """
 
@@ -41,6 +45,7 @@ class AttentionSpec:
     queries_per_kv: int = 1
     causal: bool = False
     rotary: float = 0.0
+    relative: int = 0
     bias: bool = True
 
     def __post_init__(self) -> None:
@@ -48,6 +53,11 @@ class AttentionSpec:
             raise SpaceError(
                 f"attention: {self.heads} query heads do not divide into groups of {self.queries_per_kv}; "
                 "the number of heads must be a multiple of queries_per_kv."
+            )
+        if self.relative and (self.memory_width or self.causal or self.rotary or self.queries_per_kv > 1):
+            raise SpaceError(
+                "attention: relative positions are for patches that attend to themselves; leave out memory_width, "
+                "causal, rotary and queries_per_kv, or set relative to 0."
             )
 
     @property
@@ -77,17 +87,22 @@ class Attention(nn.Module):
         self.k = nn.Linear(memory, spec.kv_inner, bias=spec.bias)
         self.v = nn.Linear(memory, spec.kv_inner, bias=spec.bias)
         self.out = nn.Linear(spec.inner, spec.width, bias=spec.bias)
+        self.relative = RelativePositions(spec.head_dim, spec.relative) if spec.relative else None
 
     def forward(
         self, x: TorchTensor, memory: TorchTensor | None = None, visible: TorchTensor | None = None
     ) -> TorchTensor:
         """[N, T, width] asks [N, S, memory_width] (None = itself), of which `visible` [N, S] may be seen."""
         asked = x if memory is None else memory
-        return self.out(attend((self.q(x), self.k(asked), self.v(asked)), self.spec, visible))
+        projected = self.q(x), self.k(asked), self.v(asked)
+        return self.out(attend(projected, self.spec, visible, self.relative))
 
 
 def attend(
-    projected: tuple[TorchTensor, TorchTensor, TorchTensor], spec: AttentionSpec, visible: TorchTensor | None = None
+    projected: tuple[TorchTensor, TorchTensor, TorchTensor],
+    spec: AttentionSpec,
+    visible: TorchTensor | None = None,
+    relative: RelativePositions | None = None,
 ) -> TorchTensor:
     """The attention itself, between the linear layers.
 
@@ -95,11 +110,16 @@ def attend(
         projected: queries [N, T, inner], keys and values [N, S, kv_inner].
         spec: heads, order and positions.
         visible: [N, S] bool, positions that may be seen; None = all. Not together with `spec.causal`.
+        relative: features of distances, None where `spec` has none; with them, all positions are seen.
 
     Returns:
         [N, T, inner].
     """
     q, k, v = (part.unflatten(-1, (-1, spec.head_dim)).transpose(1, 2) for part in projected)
+    if relative is not None:
+        scores = q @ k.transpose(-2, -1) * spec.head_dim**-0.5 + relative.scores(q)
+        weights = scores.softmax(dim=-1)
+        return (weights @ v + relative.values(weights)).transpose(1, 2).flatten(2)
     if spec.rotary:
         q, k = rotate(q, spec.rotary), rotate(k, spec.rotary)
     mask = None if visible is None else visible[:, None, None]
@@ -144,10 +164,27 @@ def attention_ops(name: str, x: Tensor, spec: AttentionSpec, memory: Tensor | No
             for part, y in zip("kv", (k, v), strict=True)
         )
     scores = then("scores", "matmul", q, k, transpose_b=True, scale=spec.head_dim**-0.5)
-    y = then("mixed", "matmul", then("softmax", "softmax", scores, causal=spec.causal), v)
+    if spec.relative:
+        _check_square(name, x)
+        reach = {"features": spec.head_dim, "reach": spec.relative}
+        distances = then("relative.scores", "relative_scores", q, scale=spec.head_dim**-0.5, **reach)
+        weights = then("softmax", "softmax", then("scores_add", "add", scores, distances))
+        distances = then("relative.values", "relative_values", weights, **reach)
+        y = then("mixed_add", "add", then("mixed", "matmul", weights, v), distances)
+    else:
+        y = then("mixed", "matmul", then("softmax", "softmax", scores, causal=spec.causal), v)
     if grouped:
         y = then("ungrouped", "reshape", y, shape=(spec.heads, x.shape[0], spec.head_dim))
     y = then("heads_last", "transpose", y, order=(1, 0, 2))
     y = then("joined", "reshape", y, shape=(x.shape[0], spec.inner))
     then("out", "linear", y, out_features=spec.width, bias=spec.bias)
     return tuple(ops)
+
+
+def _check_square(name: str, x: Tensor) -> None:
+    patches = x.shape[0] - 1
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        raise SpaceError(
+            f"attention {name!r}: relative positions need a class token and a square of patches; got {x.shape[0]} "
+            "tokens: use a square image, or set relative to 0."
+        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+import torch.nn.functional as F  # noqa: N812  # torch's own idiom
 from torch import Tensor as TorchTensor
 from torch import nn
 
 from ..op import Op, Tensor, make_op
 from .activation import make_activation
 
-__all__ = ["ConvNorm", "ConvNormSpec", "conv_norm_ops"]
+__all__ = ["ConvNorm", "ConvNormSpec", "Subsampled", "conv_norm_ops", "conv_op"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,22 @@ class ConvNormSpec:
         return self.in_channels if self.depthwise else self.pointwise_groups
 
 
+NARROW: Final = 16
+"""Input channels below which strided 1x1 convolutions are `Subsampled`."""
+
+
+class Subsampled(nn.Conv2d):
+    """A strided 1x1 convolution that is given only the pixels it reads.
+
+    The result is the same. oneDNN's backward pass (torch 2.13 on a CPU, one thread, channels last) writes beyond its
+    memory for such a convolution of few channels on a large image, and ends the process.
+    """
+
+    def forward(self, x: TorchTensor) -> TorchTensor:  # type: ignore[override]  # the stubs name it `input`
+        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight, self.bias)
+
+
 class ConvNorm(nn.Module):
     """`conv`, `norm` and, where there is one, `activation`.
 
@@ -52,7 +70,8 @@ class ConvNorm(nn.Module):
 
     def __init__(self, spec: ConvNormSpec) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
+        narrow = spec.kernel == 1 and spec.stride > 1 and spec.groups == 1 and spec.in_channels < NARROW
+        self.conv = (Subsampled if narrow else nn.Conv2d)(
             spec.in_channels,
             spec.out_channels,
             spec.kernel,
@@ -70,10 +89,10 @@ class ConvNorm(nn.Module):
         return x if self.activation is None else self.activation(x)
 
 
-def conv_norm_ops(name: str, x: Tensor, spec: ConvNormSpec) -> tuple[Op, ...]:
-    """The Ops of a `ConvNorm` at module path `name` that reads `x` (C, H, W)."""
-    conv = make_op(
-        f"{name}.conv",
+def conv_op(name: str, x: Tensor, spec: ConvNormSpec) -> Op:
+    """The Op of the convolution of `spec` at module path `name` that reads `x` (C, H, W)."""
+    return make_op(
+        name,
         "conv2d",
         x,
         out_channels=spec.out_channels,
@@ -83,6 +102,11 @@ def conv_norm_ops(name: str, x: Tensor, spec: ConvNormSpec) -> tuple[Op, ...]:
         groups=spec.groups,
         bias=spec.bias,
     )
+
+
+def conv_norm_ops(name: str, x: Tensor, spec: ConvNormSpec) -> tuple[Op, ...]:
+    """The Ops of a `ConvNorm` at module path `name` that reads `x` (C, H, W)."""
+    conv = conv_op(f"{name}.conv", x, spec)
     norm = make_op(f"{name}.norm", "batch_norm", conv.output)
     if not spec.activation:
         return conv, norm

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import SpaceError
 
-__all__ = ["Fillable", "allocate", "initialise"]
+__all__ = ["Fillable", "allocate", "builder", "initialise"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,6 +39,17 @@ def allocate(build: Callable[[], M]) -> M:
         module = build()
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload the stubs leave out
     return module.to_empty(device="cpu")
+
+
+def builder(make: Callable[[], M]) -> Callable[[int], M]:
+    """From `make`, which constructs a module, a function that builds it filled from a seed."""
+
+    def build(seed: int) -> M:
+        module = allocate(make)
+        initialise(module, seed)
+        return module
+
+    return build
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ Source: Vasu et al., MobileOne, CVPR 2023, https://arxiv.org/abs/2206.04040 (sec
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from ..op import Op, Tensor, make_op
 from .activation import make_activation
 from .chain import Brick
-from .conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops
+from .conv_norm import ConvNorm, ConvNormSpec, conv_norm_ops, conv_op
 from .squeeze_excite import SqueezeExcite, squeeze_excite_ops
 
 __all__ = [
@@ -202,17 +202,7 @@ def branched_conv_ops(name: str, x: Tensor, spec: BranchedConvSpec) -> tuple[Op,
 
 def fused_conv_ops(name: str, x: Tensor, spec: BranchedConvSpec) -> tuple[Op, ...]:
     """The Ops of a `FusedConv` at module path `name` that reads `x` (C, H, W)."""
-    conv = make_op(
-        f"{name}.conv",
-        "conv2d",
-        x,
-        out_channels=spec.out_channels,
-        kernel=spec.kernel,
-        stride=spec.stride,
-        padding=spec.kernel // 2,
-        groups=spec.groups,
-        bias=True,
-    )
+    conv = conv_op(f"{name}.conv", x, replace(spec.branch, bias=True))
     return (conv, *_end_ops(name, conv.output, spec))
 
 

@@ -2,7 +2,8 @@
 
 Sources: Desplanques et al., ECAPA-TDNN, Interspeech 2020, https://arxiv.org/abs/2005.07143 (the SE-Res2 block); Gao et
 al., Res2Net, 2019, https://arxiv.org/abs/1904.01169; Okabe et al., Attentive Statistics Pooling, Interspeech 2018,
-https://arxiv.org/abs/1803.10963 (equations 3 to 7, a weight per channel as in ECAPA-TDNN).
+https://arxiv.org/abs/1803.10963 (equations 3 to 7, a weight per channel as in ECAPA-TDNN). Which layers have a bias and
+which group of a block passes unchanged is as in EfficientTDNN's released code.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ __all__ = [
     "TemporalConvSpec",
     "TemporalSqueezeExcite",
     "attentive_statistics_ops",
-    "se_res2_ops",
+    "res2_ops",
     "temporal_conv_ops",
+    "temporal_squeeze_excite_ops",
 ]
 
 
@@ -53,7 +55,7 @@ class TemporalConv(nn.Module):
     def __init__(self, spec: TemporalConvSpec) -> None:
         super().__init__()
         self.conv = nn.Conv1d(
-            spec.in_channels, spec.out_channels, spec.kernel, padding=spec.padding, dilation=spec.dilation
+            spec.in_channels, spec.out_channels, spec.kernel, padding=spec.padding, dilation=spec.dilation, bias=False
         )
         self.activation = nn.ReLU()
         self.norm = nn.BatchNorm1d(spec.out_channels)
@@ -67,7 +69,7 @@ def temporal_conv_ops(name: str, x: Tensor, spec: TemporalConvSpec) -> tuple[Op,
     """The Ops of a `TemporalConv` at module path `name` that reads `x` (C, T)."""
     conv = make_op(
         f"{name}.conv", "conv1d", x, out_channels=spec.out_channels, kernel=spec.kernel, padding=spec.padding,
-        dilation=spec.dilation, bias=True,
+        dilation=spec.dilation,
     )  # fmt: skip
     bent = make_op(f"{name}.activation", "activation", conv.output, function="relu")
     return conv, bent, make_op(f"{name}.norm", "batch_norm", bent.output)
@@ -89,7 +91,8 @@ class TemporalSqueezeExcite(nn.Module):
         return x * self.gate(self.expand(self.activation(self.reduce(self.pool(x)))))
 
 
-def _squeeze_excite_ops(name: str, x: Tensor, squeezed: int) -> tuple[Op, ...]:
+def temporal_squeeze_excite_ops(name: str, x: Tensor, squeezed: int) -> tuple[Op, ...]:
+    """The Ops of a `TemporalSqueezeExcite` at module path `name` that reads `x` (C, T)."""
     pool = make_op(f"{name}.pool", "global_avg_pool", x, keep_dims=True)
     reduce = make_op(f"{name}.reduce", "conv1d", pool.output, out_channels=squeezed, kernel=1, bias=True)
     bent = make_op(f"{name}.activation", "activation", reduce.output, function="relu")
@@ -103,9 +106,9 @@ class SERes2Spec:
     """What an SE-Res2 block computes.
 
     Attributes:
-        channels: read and written; input and output are added.
+        channels: read and written.
         hidden: channels inside, a multiple of `scale`.
-        scale: groups of hidden channels; each but the first is convolved, after adding the group before it.
+        scale: groups of hidden channels; each but the last is convolved, after adding what came of the one before it.
         kernel: of those convolutions, odd.
         dilation: of those convolutions.
         squeezed: channels inside squeeze-excite.
@@ -155,30 +158,31 @@ class SERes2Block(nn.Module):
 
     def forward(self, x: TorchTensor) -> TorchTensor:
         """[N, channels, T] -> the same shape."""
-        first, *parts = self.reduce(x).chunk(self.scale, dim=1)
-        done = [first]
-        for index, (group, part) in enumerate(zip(self.groups, parts, strict=True)):
-            done.append(group(part + done[-1] if index else part))
-        return x + self.squeeze(self.expand(torch.cat(done, dim=1)))
+        *parts, last = self.reduce(x).chunk(self.scale, dim=1)
+        done: list[TorchTensor] = []
+        for group, part in zip(self.groups, parts, strict=True):
+            done.append(group(part + done[-1] if done else part))
+        return self.squeeze(self.expand(torch.cat((*done, last), dim=1)))
 
 
-def se_res2_ops(name: str, x: Tensor, spec: SERes2Spec) -> tuple[Op, ...]:
-    """The Ops of an `SERes2Block` at module path `name` that reads `x` (channels, T)."""
-    ops = temporal_conv_ops(f"{name}.reduce", x, spec.reduce)
-    reduced, size = ops[-1].output, spec.hidden // spec.scale
+def res2_ops(name: str, x: Tensor, spec: SERes2Spec) -> tuple[Op, ...]:
+    """The Ops between `reduce` and `expand` of an `SERes2Block` at module path `name`; `x` is (hidden, T).
+
+    Those of the whole block are `temporal_conv_ops` of `reduce`, these, `temporal_conv_ops` of `expand`, and
+    `temporal_squeeze_excite_ops` of `squeeze`: pieces that depend on different sizes.
+    """
+    size, last = spec.hidden // spec.scale, spec.scale - 1
+    ops: tuple[Op, ...] = ()
     done: list[Tensor] = []
     for part in range(spec.scale):
-        cut = make_op(f"{name}.part{part}", "slice", reduced, start=part * size, stop=(part + 1) * size)
+        cut = make_op(f"{name}.part{part}", "slice", x, start=part * size, stop=(part + 1) * size)
         ops += (cut,)
-        if part > 1:
+        if 0 < part < last:
             ops += (make_op(f"{name}.part{part}_add", "add", (cut.output, done[-1])),)
-        if part:
-            ops += temporal_conv_ops(f"{name}.groups.{part - 1}", ops[-1].output, spec.group)
+        if part < last:
+            ops += temporal_conv_ops(f"{name}.groups.{part}", ops[-1].output, spec.group)
         done.append(ops[-1].output)
-    ops += (make_op(f"{name}.joined", "concat", tuple(done)),)
-    ops += temporal_conv_ops(f"{name}.expand", ops[-1].output, spec.expand)
-    ops += _squeeze_excite_ops(f"{name}.squeeze", ops[-1].output, spec.squeezed)
-    return (*ops, make_op(f"{name}.residual_add", "add", (x, ops[-1].output)))
+    return (*ops, make_op(f"{name}.joined", "concat", tuple(done)))
 
 
 class StatisticsPool(nn.Module):
@@ -196,9 +200,9 @@ class AttentiveStatistics(nn.Module):
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
-        self.reduce = nn.Conv1d(channels, squeezed, 1)
+        self.reduce = nn.Conv1d(channels, squeezed, 1, bias=False)
         self.activation = nn.Tanh()
-        self.expand = nn.Conv1d(squeezed, channels, 1)
+        self.expand = nn.Conv1d(squeezed, channels, 1, bias=False)
         self.softmax = nn.Softmax(dim=2)
         self.pool = StatisticsPool()
 
@@ -209,8 +213,8 @@ class AttentiveStatistics(nn.Module):
 
 def attentive_statistics_ops(name: str, x: Tensor, squeezed: int) -> tuple[Op, ...]:
     """The Ops of an `AttentiveStatistics` at module path `name` that reads `x` (C, T)."""
-    reduce = make_op(f"{name}.reduce", "conv1d", x, out_channels=squeezed, kernel=1, bias=True)
+    reduce = make_op(f"{name}.reduce", "conv1d", x, out_channels=squeezed, kernel=1)
     bent = make_op(f"{name}.activation", "activation", reduce.output, function="tanh")
-    expand = make_op(f"{name}.expand", "conv1d", bent.output, out_channels=x.shape[0], kernel=1, bias=True)
+    expand = make_op(f"{name}.expand", "conv1d", bent.output, out_channels=x.shape[0], kernel=1)
     weights = make_op(f"{name}.softmax", "softmax", expand.output)
     return reduce, bent, expand, weights, make_op(f"{name}.pool", "statistics_pool", (x, weights.output))

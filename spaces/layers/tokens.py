@@ -8,12 +8,14 @@ from torch import Tensor as TorchTensor
 from torch import nn
 
 from ..op import Op, Tensor, make_op
+from ..position import FIRST_POSITION
 
 __all__ = [
     "ClassToken",
     "LearnedPosition",
     "ScaledEmbedding",
     "SinusoidalPosition",
+    "TiedEmbedding",
     "TiedLinear",
     "patch_ops",
     "sequence_ops",
@@ -21,16 +23,36 @@ __all__ = [
 
 
 class ScaledEmbedding(nn.Embedding):
-    """A table of token features; what it gives is multiplied by `scale`."""
+    """A table of token features, of which the first are given, multiplied by `scale`.
 
-    def __init__(self, vocabulary: int, features: int, scale: float = 1.0) -> None:
-        super().__init__(vocabulary, features)
+    Args:
+        vocabulary: tokens.
+        features: of a token.
+        scale: what they are multiplied by.
+        columns: of the table, where others read more of it; 0 = as many as features.
+    """
+
+    def __init__(self, vocabulary: int, features: int, scale: float = 1.0, *, columns: int = 0) -> None:
+        super().__init__(vocabulary, columns or features)
+        self.features = features
         self.scale = scale
 
     def forward(self, input: TorchTensor) -> TorchTensor:  # noqa: A002  # torch's own name
         """[N, T] int64 -> [N, T, features]."""
-        y = super().forward(input)
+        y = F.embedding(input, self.weight[:, : self.features])
         return y if self.scale == 1.0 else y * self.scale
+
+
+class TiedEmbedding(nn.Module):
+    """An embedding that borrows another one's table, and multiplies what it gives by `scale`; it owns no weight."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, tokens: TorchTensor, table: TorchTensor) -> TorchTensor:
+        """[N, T] int64 and [vocabulary, features] -> [N, T, features]."""
+        return F.embedding(tokens, table) * self.scale
 
 
 class TiedLinear(nn.Module):
@@ -74,14 +96,24 @@ class LearnedPosition(nn.Module):
 
 
 class SinusoidalPosition(nn.Module):
-    """Adds sines and cosines of the position; `position.sinusoid_table` is its twin in numpy."""
+    """Adds sines and cosines of the position; `position.sinusoid_table` is its twin in numpy.
+
+    Args:
+        columns: of the table of which the first are added, even; 0 = as many as there are features.
+    """
+
+    def __init__(self, columns: int = 0) -> None:
+        super().__init__()
+        self.columns = columns
 
     def forward(self, x: TorchTensor) -> TorchTensor:
-        """[N, T, C] -> the same shape, C even."""
+        """[N, T, C] -> the same shape."""
         length, features = x.shape[1:]
-        exponents = torch.arange(features // 2, device=x.device, dtype=torch.float32) * (-2.0 / features)
-        angles = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * 10000.0**exponents
-        return x + torch.cat((angles.sin(), angles.cos()), dim=1).to(x.dtype)
+        half = (self.columns or features) // 2
+        exponents = torch.arange(half, device=x.device, dtype=torch.float32) / -max(half - 1, 1)
+        numbers = torch.arange(FIRST_POSITION, length + FIRST_POSITION, device=x.device, dtype=torch.float32)
+        angles = numbers[:, None] * 10000.0**exponents
+        return x + torch.cat((angles.sin(), angles.cos()), dim=1)[:, :features].to(x.dtype)
 
 
 def patch_ops(name: str, image: Tensor, width: int, patch: int) -> tuple[Op, ...]:

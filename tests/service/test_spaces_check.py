@@ -50,6 +50,13 @@ def test_poisoned_file_exits_1_and_names_the_choice(mine):
     assert "error: duplicate: layer.choice: its values ['conv', 'other'] compute the same" in result.stdout
 
 
+def test_edge_left_out_on_purpose_is_a_note_and_no_error():
+    result = check("nas_bench_201", "--preset", "tiny", "--samples", 2)
+    assert result.exit_code == 0
+    assert "note: absent: edges: none: passes nothing on" in result.stdout
+    assert "0 errors, 0 warnings, 1 notes" in result.stdout
+
+
 def test_json_of_a_catalog_space():
     result = check("mobilenet", "--preset", "tiny", "--samples", 4, "--json")
     report = json.loads(result.stdout)

@@ -16,7 +16,7 @@ from archsmith.spaces.layers.feed_forward import FeedForwardSpec
 from archsmith.spaces.layers.tokens import SinusoidalPosition
 from archsmith.spaces.layers.transformer import NormSpec, TransformerLayer, TransformerLayerSpec
 from archsmith.spaces.op import Tensor
-from archsmith.spaces.position import rotary_table, sinusoid_table
+from archsmith.spaces.position import relative_rows, rotary_table, sinusoid_table
 
 
 def random(*shape, seed=0):
@@ -113,11 +113,60 @@ def test_attention_macs_by_hand():
 
 def test_position_codes_equal_their_tables():
     x = random(2, 7, 8)
-    torch.testing.assert_close(SinusoidalPosition()(x) - x, torch.from_numpy(sinusoid_table(7, 8)).expand(2, 7, 8))
+    table = torch.from_numpy(sinusoid_table(7, 12))
+    torch.testing.assert_close(SinusoidalPosition(12)(x) - x, table[:, :8].expand(2, 7, 8))
     cosine, sine = (torch.from_numpy(part) for part in rotary_table(7, 8, 100.0))
     turned = torch.cat((-x[..., 4:], x[..., :4]), dim=-1)
     torch.testing.assert_close(rotate(x, 100.0), x * cosine + turned * sine)
     torch.testing.assert_close(rotate(x, 100.0).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_sines_are_those_of_fairseq():
+    """`SinusoidalPositionalEmbedding.get_embedding`: exp(-i ln(10000) / (half - 1)), from position 2 on."""
+    rates = np.exp(-np.arange(4) * np.log(10000.0) / 3)
+    angles = np.arange(2, 9)[:, None] * rates
+    np.testing.assert_allclose(sinusoid_table(7, 8), np.concatenate((np.sin(angles), np.cos(angles)), 1), atol=1e-6)
+
+
+def test_relative_positions_equal_their_definition_pair_by_pair():
+    """A second implementation: row 0 with the class token, else row and column distances clipped to the reach."""
+    spec = AttentionSpec(width=8, heads=2, head_dim=4, relative=1)
+    layer, x, side = Attention(spec), random(2, 10, 8), 3
+    with torch.no_grad():
+        for table in layer.relative.parameters():
+            table.normal_(generator=torch.Generator().manual_seed(len(table)))
+
+    def features(module, asking, asked):
+        if not asking or not asked:
+            return module.vertical[0] + module.horizontal[0]
+        down = (asked - 1) // side - (asking - 1) // side
+        right = (asked - 1) % side - (asking - 1) % side
+        rows = [max(-1, min(1, distance)) + 2 for distance in (down, right)]
+        return module.vertical[rows[0]] + module.horizontal[rows[1]]
+
+    q, k, v = (part(x).unflatten(-1, (2, 4)).transpose(1, 2) for part in (layer.q, layer.k, layer.v))
+    scores = torch.empty(2, 2, 10, 10)
+    for a in range(10):
+        for b in range(10):
+            scores[:, :, a, b] = (q[:, :, a] * (k[:, :, b] + features(layer.relative.scores, a, b))).sum(-1) / 2
+    weights, mixed = scores.softmax(-1), torch.zeros(2, 2, 10, 4)
+    for a in range(10):
+        for b in range(10):
+            value = v[:, :, b] + features(layer.relative.values, a, b)
+            mixed[:, :, a] += weights[:, :, a, b, None] * value
+    torch.testing.assert_close(layer(x), layer.out(mixed.transpose(1, 2).flatten(2)))
+    vertical, horizontal = relative_rows(10, 1)
+    pairs = layer.relative.scores.vertical[vertical] + layer.relative.scores.horizontal[horizontal]
+    torch.testing.assert_close(layer.relative.scores.pairs(10), pairs)
+
+
+@pytest.mark.parametrize(("tokens", "change", "message"), [
+    (7, {}, "a class token and a square of patches; got 7 tokens"),
+    (5, {"causal": True}, "patches that attend to themselves"),
+])  # fmt: skip
+def test_relative_positions_of_anything_but_a_square_are_refused(tokens, change, message):
+    with pytest.raises(SpaceError, match=message):
+        attention_ops("a", Tensor("x", (tokens, 8)), AttentionSpec(width=8, heads=2, head_dim=4, relative=1, **change))
 
 
 @pytest.mark.parametrize("name", ["decoder", "hat", "hybrid", "tdnn", "vit"])

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from contracts.space_kit import NetworkKit, SpaceKit, SupernetKit
+from contracts.space_kit import NetworkKit, SpaceKit
 
 from archsmith import spaces
 from archsmith.errors import SpaceError
@@ -14,13 +14,6 @@ from archsmith.spaces import catalog
 
 class TestTinySpaces(SpaceKit, NetworkKit):
     @pytest.fixture(scope="class", params=spaces.names())
-    @classmethod
-    def space(cls, request):
-        return spaces.get(request.param, "tiny")
-
-
-class TestTinySupernets(SupernetKit):
-    @pytest.fixture(scope="class", params=[name for name, family in catalog.FAMILIES.items() if family.supernet])
     @classmethod
     def space(cls, request):
         return spaces.get(request.param, "tiny")

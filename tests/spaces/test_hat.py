@@ -14,22 +14,83 @@ from contracts.space_kit import NetworkKit, SpaceKit, SupernetKit
 from archsmith.errors import SpaceError
 from archsmith.spaces.families.hat import FEATURES, PRESETS, HatSpace
 from archsmith.spaces.onnx_graph import onnx_model
-from archsmith.spaces.op import total_macs
+from archsmith.spaces.op import total_macs, total_params
 
 TABLE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hat_latency_ms.csv.gz"
 TINY = PRESETS["tiny"]
 
 
+JOINED = dataclasses.replace(TINY, source_vocabulary=50, joined=True)
+
+
 class TestTinyHat(SpaceKit, NetworkKit, SupernetKit):
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=[TINY, JOINED], ids=["two-tables", "joined"])
     @classmethod
-    def space(cls):
-        return HatSpace(TINY, preset="tiny")
+    def space(cls, request):
+        return HatSpace(request.param)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     return HatSpace(TINY, preset="tiny")
+
+
+# The choices of two released networks, from `configs/wmt14.en-de/subtransformer` of
+# https://github.com/mit-han-lab/hardware-aware-transformers, and their parameters without the table of embeddings, as
+# the paper counts them: it states 48.3 M for the second.
+RELEASED = {
+    "HAT_wmt14ende_raspberrypi@3.5s_bleu@25.8": (
+        {"hidden": (1024, 3072, 3072, 2048, 2048, 2048), "heads": (4, 8, 4, 4, 4, 8)},
+        {"hidden": (3072,), "heads": (8,), "cross_heads": (8,), "attended": (1,)},
+        25_217_536,
+    ),
+    "HAT_wmt14ende_raspberrypi@6.9s_bleu@28.4": (
+        {"hidden": (3072,) * 6, "heads": (8, 4, 8, 8, 8, 8)},
+        {
+            "hidden": (2048, 2048, 3072, 3072, 2048), "heads": (8, 8, 8, 4, 8), "cross_heads": (4, 8, 8, 8, 8),
+            "attended": (1, 2, 2, 2, 1),
+        },
+        48_331_264,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_networks_have_the_published_parameters(name):
+    encoder, decoder, params = RELEASED[name]
+    space = HatSpace(PRESETS["wmt"], preset="wmt")
+    choices = {"encoder.width": 512, "decoder.width": 512, "decoder.depth": len(decoder["hidden"])}
+    for half, genes in (("encoder", encoder), ("decoder", decoder)):
+        for gene, values in genes.items():
+            choices |= {f"{half}.layers.{index}.{gene}": value for index, value in enumerate(values)}
+    architecture = space.architecture(choices)
+    table = 32768 * 512
+    assert total_params(space.ops(architecture)) - table == params
+    with torch.device("meta"):
+        assert sum(weight.numel() for weight in space.blank(architecture.choices).parameters()) - table == params
+
+
+def test_joined_table_is_counted_once_and_is_as_wide_as_the_wider_half():
+    space = HatSpace(JOINED)
+    own = {
+        (first, second): total_params(space.ops(space.architecture({"encoder.width": first, "decoder.width": second})))
+        for first in JOINED.widths
+        for second in JOINED.widths
+    }
+    apart = HatSpace(dataclasses.replace(JOINED, joined=False))
+    for (first, second), params in own.items():
+        both = total_params(apart.ops(apart.architecture({"encoder.width": first, "decoder.width": second})))
+        assert both - params == 50 * min(first, second)
+
+
+def test_joined_halves_read_the_first_features_of_one_table():
+    space = HatSpace(JOINED)
+    supernet = space.supernet(seed=0)
+    network = supernet.extract(space.architecture({"encoder.width": 8, "decoder.width": 12}))
+    assert torch.equal(network.encoder.embedding.weight, supernet.encoder.embedding.weight)
+    tokens = torch.arange(4)[None]
+    torch.testing.assert_close(network.encoder.embedding(tokens)[0], supernet.encoder.embedding.weight[:4, :8] * 8**0.5)
+    assert [name for name, _ in network.named_parameters() if "embedding" in name] == ["encoder.embedding.weight"]
 
 
 def test_size_is_that_of_the_published_space():
@@ -38,7 +99,9 @@ def test_size_is_that_of_the_published_space():
     assert space.size == 2 * (2 * 3) ** 6 * 2 * decoder
 
 
-def test_onnx_model_of_a_network_equals_its_module(tiny):
+@pytest.mark.parametrize("spec", [TINY, JOINED], ids=["two-tables", "joined"])
+def test_onnx_model_of_a_network_equals_its_module(spec):
+    tiny = HatSpace(spec)
     for genome in np.concatenate([tiny.largest()[None], tiny.sample(3, np.random.default_rng(0))]):
         architecture = tiny.decode(genome)
         network, (source, target) = tiny.network(architecture, seed=0).eval(), tiny.example_inputs(5)
@@ -140,6 +203,7 @@ def test_features_span_those_of_the_published_latency_tables():
     ({"widths": (8, 11)}, "width 11 is odd"),
     ({"heads": (1, 3)}, "3 heads do not divide the 8"),
     ({"attended": (1, 4)}, "attend to 1 to 3 layers"),
+    ({"joined": True}, "one vocabulary, not 40 and 50 tokens"),
 ])  # fmt: skip
 def test_wrong_spec_says_what_is_allowed(change, message):
     with pytest.raises(SpaceError, match=message):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from archsmith.errors import SpaceError
 from archsmith.spaces.layers.activation import MODULES, make_activation
 from archsmith.spaces.layers.channels import make_divisible
+from archsmith.spaces.layers.conv_norm import ConvNorm, ConvNormSpec
 from archsmith.spaces.layers.inverted_bottleneck import (
     InvertedBottleneck,
     InvertedBottleneckSpec,
@@ -85,3 +86,16 @@ def test_allocate_lays_convolutions_out_channels_last_and_outputs_follow():
     initialise(conv, 0)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert conv(torch.zeros(2, 4, 7, 7)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_strided_pointwise_convolution_of_few_channels_trains_on_large_images():
+    """Its plain form ends the process in oneDNN's backward pass; both compute the same."""
+    spec = ConvNormSpec(in_channels=13, out_channels=24, stride=2)
+    layer = ConvNorm(spec).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 13, 112, 112, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = layer.conv(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(y, torch.nn.functional.conv2d(x, layer.conv.weight, stride=2))
+    for _ in range(3):
+        layer(x.to(memory_format=torch.channels_last)).square().sum().backward()
+    assert x.grad is not None
+    assert not x.grad[:, :, 1::2].any()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from archsmith import spaces
 from archsmith.errors import SpaceError
 from archsmith.spaces.layers.attention import rotate
+from archsmith.spaces.layers.relative import RelativeScores, RelativeValues
 from archsmith.spaces.layers.temporal import StatisticsPool
 from archsmith.spaces.layers.tokens import SinusoidalPosition
 from archsmith.spaces.onnx_graph import EMITTERS, EPSILON, onnx_model
@@ -52,6 +53,17 @@ def batch_norm(w, x):
     return F.batch_norm(x, w["op.running_mean"], w["op.running_var"], w.get("op.weight"), w.get("op.bias"), eps=1e-5)
 
 
+def relative(kind, layer, shape, **attributes):
+    op = make_op("op", kind, Tensor("x", shape), features=4, reach=1, **attributes)
+
+    def run(w, x):
+        module = layer(4, 1)
+        module.load_state_dict({name: w[f"op.{name}"] for name in ("vertical", "horizontal")})
+        return module(x).detach()
+
+    return op, run
+
+
 CASES = {
     **{
         f"activation-{name}": (make_op("op", "activation", IMAGE, function=name), lambda w, x, f=function: f(x))
@@ -84,6 +96,10 @@ CASES = {
     "embedding-scaled": (
         make_op("op", "embedding", Tensor("x", (5,), "int64"), vocabulary=11, features=4, scale=2.5),
         lambda w, x: 2.5 * F.embedding(x, w["op.weight"]),
+    ),
+    "embedding-first-columns": (
+        make_op("op", "embedding", Tensor("x", (5,), "int64"), vocabulary=11, features=4, columns=6),
+        lambda w, x: F.embedding(x, w["op.weight"][:, :4]),
     ),
     "embedding": (
         make_op("op", "embedding", Tensor("x", (5,), "int64"), vocabulary=11, features=4),
@@ -135,6 +151,12 @@ CASES = {
         make_op("op", "position", SEQUENCE, function="sinusoidal"),
         lambda w, x: SinusoidalPosition()(x),
     ),
+    "position-sinusoidal-first-columns": (
+        make_op("op", "position", SEQUENCE, function="sinusoidal", columns=12),
+        lambda w, x: SinusoidalPosition(12)(x),
+    ),
+    "relative_scores": relative("relative_scores", RelativeScores, (3, 10, 4), scale=0.5),
+    "relative_values": relative("relative_values", RelativeValues, (3, 10, 10)),
     "rotary": (make_op("op", "rotary", Tensor("x", (2, 5, 8)), base=100.0), lambda w, x: rotate(x, 100.0)),
     "matmul-transposed": (
         make_op("op", "matmul", (Tensor("x", (2, 5, 8)), Tensor("y", (2, 3, 8))), transpose_b=True),

@@ -51,37 +51,14 @@ def test_ofa_resnet50_smallest_costs_less_than_four_tenths_of_the_largest():
     space = build("ofa_resnet50")
     small, large = space.macs(np.stack([space.smallest(), space.largest()]))
     assert small < 0.4 * large
-    assert large > REFERENCES_GOLDEN["resnet50"][1]
-
-
-REFERENCES_GOLDEN = {
-    # Parameters: torchvision's and pytorch-image-models' published counts. MACs: without norms and activations.
-    "resnet18": (11_689_512, 1_814_073_344),
-    "resnet26": (15_995_176, 2_342_256_640),
-    "resnet50": (25_557_032, 4_089_184_256),
-    "resnet101": (44_549_160, 7_801_405_440),
-}
-
-
-@pytest.mark.parametrize("name", REFERENCES)
-def test_reference_costs_are_the_published_ones(name):
-    space, architecture = REFERENCES[name](None)
-    ops = space.ops(architecture)
-    assert (total_params(ops), total_macs(ops)) == REFERENCES_GOLDEN[name]
-    assert space.params(space.encode(architecture)[None]).tolist() == [REFERENCES_GOLDEN[name][0]]
+    assert large > 4_089_184_256  # ResNet-50
 
 
 def test_reference_at_another_resolution_has_other_macs_and_the_same_parameters():
     space, architecture = REFERENCES["resnet18"](160)
     ops = space.ops(architecture)
-    assert total_params(ops) == REFERENCES_GOLDEN["resnet18"][0]
+    assert total_params(ops) == 11_689_512
     assert 0.9e9 < total_macs(ops) < 0.95e9  # published at 160 px: 0.93 G
-
-
-def test_reference_module_has_the_published_parameters():
-    space, architecture = REFERENCES["resnet18"](None)
-    network = space.network(architecture, seed=0)
-    assert sum(parameter.numel() for parameter in network.parameters()) == REFERENCES_GOLDEN["resnet18"][0]
 
 
 def test_stem_block_is_optional_and_residual():

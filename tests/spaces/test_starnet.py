@@ -8,37 +8,12 @@ import torch
 
 from archsmith.errors import SpaceError
 from archsmith.spaces.families.chain import ChainSpace
-from archsmith.spaces.families.starnet import PRESETS, REFERENCES
+from archsmith.spaces.families.starnet import PRESETS
 from archsmith.spaces.layers.star import StarBlock, StarBlockSpec
-from archsmith.spaces.op import total_macs, total_params
 
 
 def build(preset):
     return ChainSpace(PRESETS[preset], name="starnet", preset=preset)
-
-
-# (million parameters, million MACs): table 5 of the paper.
-PUBLISHED = {"starnet_s1": (2.9, 425), "starnet_s2": (3.7, 547), "starnet_s3": (5.8, 757), "starnet_s4": (7.5, 1075)}
-
-
-GOLDEN = {
-    "starnet_s1": 2_869_168,
-    "starnet_s2": 3_682_024,
-    "starnet_s3": 5_750_792,
-    "starnet_s4": 7_482_728,
-}
-"""Exact parameters; they round to the published ones."""
-
-
-@pytest.mark.parametrize("name", REFERENCES)
-def test_reference_costs_are_the_published_ones(name):
-    params, mmacs = PUBLISHED[name]
-    space, architecture = REFERENCES[name](None)
-    ops = space.ops(architecture)
-    assert total_params(ops) / 1e6 == pytest.approx(params, abs=0.051)
-    assert total_params(ops) == GOLDEN[name]
-    assert 0.97 * mmacs <= total_macs(ops) / 1e6 <= mmacs
-    assert space.params(space.encode(architecture)[None]).tolist() == [total_params(ops)]
 
 
 def test_block_multiplies_two_widenings():

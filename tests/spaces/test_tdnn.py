@@ -34,19 +34,64 @@ def random(*shape, seed=0):
 def conv(kernel=5, transformed=(1, 3, 5)):
     layer = ElasticConv1d(4, 6, kernel, dilation=2, transformed=transformed)
     with torch.no_grad():
-        layer.bias.zero_()
         for transform in layer.transforms.values():
             transform.fill(torch.Generator())
     return layer
 
 
-def test_published_costs_lie_in_the_efficient_space():
-    """EfficientTDNN found networks of 204 M, 571 M and 1.45 G MACs."""
-    space = TdnnSpace(PRESETS["efficient"])
-    ends = space.macs(np.stack([space.smallest(), space.largest()]))
-    assert ends[0] < 0.571e9
-    assert ends[1] > 1.45e9
-    assert space.size == 7 * 3 * sum((3 * 7) ** depth for depth in (2, 3, 4))
+def test_size_is_that_of_the_released_spaces():
+    """Fine: 49 widths and 3 kernels of five layers, 145 of the joined features; "approximate 10^13", says the paper."""
+    fine, coarse = (TdnnSpace(PRESETS[name], preset=name) for name in ("published", "coarse"))
+    assert fine.size == 49 * 3 * 145 * sum((49 * 3) ** depth for depth in (2, 3, 4)) == 10_021_183_582_095
+    assert coarse.size == 5 * 3 * 5 * sum((5 * 3) ** depth for depth in (2, 3, 4))
+
+
+@pytest.mark.parametrize("preset", ["published", "coarse"])
+def test_smallest_and_largest_network_cost_what_the_authors_state(preset):
+    """`tutorials/EfficientTDNN/TDNN-NAS.ipynb` of https://github.com/mechanicalsea/sugar.
+
+    It states 443.97 K to 7.55 M parameters, and 83.47 M to 1.93 G multiply-accumulates for 300 frames, counting two for
+    every output of a batch norm.
+    """
+    space = TdnnSpace(PRESETS[preset], preset=preset)
+    ends = np.stack([space.smallest(), space.largest()])
+    for genome, params, macs in zip(ends, (443_968, 7_550_528), (83.47e6, 1.93e9), strict=True):
+        ops = space.ops(space.decode(genome))
+        norms = sum(2 * op.output.numel for op in ops if op.kind == "batch_norm")
+        assert total_params(ops) == params
+        assert total_macs(ops) + norms == pytest.approx(macs, rel=1e-3)
+
+
+def test_tables_of_the_published_space_are_small():
+    """Pieces of a block are sites of their own; a whole block with 49 x 49 widths would have 21,609 entries."""
+    index = TdnnSpace(PRESETS["published"]).site_index
+    assert index.size < 70_000
+    assert index.counts.max() == 49 * 3 * 145
+
+
+def test_sums_of_all_earlier_outputs_are_added():
+    space = TdnnSpace(dataclasses.replace(TINY, depths=(3,)))
+    network = space.network(space.decode(space.largest()), seed=0).eval()
+    (x,) = space.example_inputs(2)
+    seen = {}
+    network.aggregate.register_forward_hook(lambda _m, inputs, _y: seen.__setitem__("joined", inputs[0]))
+    with torch.no_grad():
+        network(x)
+        stem = network.stem(x)
+        first = network.blocks[0](stem) + stem
+        second = network.blocks[1](first) + stem + first
+        third = network.blocks[2](second) + stem + first + second
+    torch.testing.assert_close(seen["joined"], torch.cat((first, second, third), dim=1))
+
+
+def test_narrow_blocks_keep_the_first_channels_of_every_group():
+    space = TdnnSpace(TINY)
+    supernet = space.supernet(seed=0)
+    network = supernet.extract(space.architecture({"depth": 1, "blocks.0.hidden": 4, "features": 8}))
+    kept = [0, 2, 4, 6]
+    assert torch.equal(network.blocks[0].reduce.conv.weight, supernet.blocks[0].reduce.conv.weight[kept])
+    assert torch.equal(network.blocks[0].expand.conv.weight, supernet.blocks[0].expand.conv.weight[:, kept])
+    assert torch.equal(network.embedding.weight[:, 8:], supernet.embedding.weight[:, 12:20])
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -92,7 +137,7 @@ def test_transform_is_part_of_the_identity():
 def test_a_block_keeps_its_columns_when_the_trunk_is_narrow():
     space = TdnnSpace(TINY)
     supernet = space.supernet(seed=0)
-    network = supernet.extract(space.architecture({"width": 6, "depth": 2}))
+    network = supernet.extract(space.architecture({"width": 6, "depth": 2, "features": 12}))
     assert torch.equal(network.aggregate.weight[:, 6:12], supernet.aggregate.weight[:, 8:14])
 
 
@@ -129,11 +174,11 @@ def test_golden_costs_of_the_largest_network():
     ops = space.ops(space.decode(space.largest()))
     frames, group = 17, 2 * 2 * 5
     block = 8 * 8 + 3 * group + 8 * 8
-    macs = frames * (10 * 8 * 5 + 2 * block + 16 * 12 + 2 * 12 * 4) + 2 * (2 * 8 * 4) + 24 * 6
+    macs = frames * (10 * 8 * 5 + 2 * block + 16 * 12 + 2 * 12 * 4) + 2 * (2 * 8 * 2) + 24 * 6
     assert total_macs(ops) == macs
-    weights = 10 * 8 * 5 + 2 * (block + 2 * 8 * 4) + 16 * 12 + 2 * 12 * 4 + 24 * 6
-    biases = 8 + 2 * (8 + 3 * 2 + 8 + 4 + 8) + 12 + 4 + 12 + 6
-    norms = 2 * (8 + 2 * (8 + 3 * 2 + 8) + 24)
+    weights = 10 * 8 * 5 + 2 * (block + 2 * 8 * 2) + 16 * 12 + 2 * 12 * 4 + 24 * 6
+    biases = 2 * (2 + 8) + 6
+    norms = 2 * (8 + 2 * (8 + 3 * 2 + 8) + 24 + 6)
     assert total_params(ops) == weights + biases + norms
 
 
@@ -142,6 +187,7 @@ def test_golden_costs_of_the_largest_network():
     ({"kernels": (2, 3)}, "kernel 2 is even"),
     ({"depths": (0, 1)}, "at least 1 block"),
     ({"hidden": (4, 6)}, "6 hidden channels do not divide into 4"),
+    ({"widths": (3, 8)}, "width 3 leaves no channel"),
 ])  # fmt: skip
 def test_wrong_spec_says_what_is_allowed(change, message):
     with pytest.raises(SpaceError, match=message):
