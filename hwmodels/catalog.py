@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ __all__ = ["DEVICE_FOLDER", "get", "names"]
 DEVICE_FOLDER: Final = Path(__file__).resolve().parent.parent / "configs" / "devices"
 
 
+_rates = functools.cache(measure_rates)
+
+
 def names() -> tuple[str, ...]:
     """Names of all known devices, sorted."""
     return tuple(sorted(path.stem for path in DEVICE_FOLDER.glob("*.yaml")))
@@ -26,7 +30,7 @@ def get(name: str, *, measured: bool = False) -> Device:
 
     Args:
         name: one of `names()`.
-        measured: for `host`, also measure memory bandwidth and peak rate (about a second).
+        measured: for `host`, also measure memory bandwidth and peak rate: about a second, once per process.
 
     Raises:
         ConfigError: an unknown name, with the closest known ones.
@@ -44,5 +48,5 @@ def get(name: str, *, measured: bool = False) -> Device:
     if name == "host":
         device = replace(device, **detect())
         if measured:
-            device = replace(device, **measure_rates())
+            device = replace(device, **_rates())
     return device

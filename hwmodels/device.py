@@ -1,7 +1,7 @@
 """Device: named hardware with peak rates, caches, power and energy terms, each with the source of its number.
 
 A device file is YAML with the unit in every key (``memory_bandwidth_gb_per_s``), and every figure is a mapping of
-`value` and `source`, so that a reader can check each number.
+`value` and `source`, so that a reader can check each number. A `Device` can also be built in code, without any file.
 """
 
 from __future__ import annotations
@@ -12,16 +12,32 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import ConfigError, DeviceError
-from ..spaces.strict_yaml import line_numbers, load_yaml
 
-__all__ = ["DATA_TYPES", "KINDS", "Device", "Figure", "load_device"]
+__all__ = ["BYTES_PER_VALUE", "DATA_TYPES", "KINDS", "Device", "Figure", "check_data_type", "load_device"]
 
-DATA_TYPES: Final = ("float32", "float16", "bfloat16", "int8")
+BYTES_PER_VALUE: Final[Mapping[str, int]] = MappingProxyType(
+    {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1}
+)
+"""Bytes of one stored value, by data type."""
+
+DATA_TYPES: Final = tuple(BYTES_PER_VALUE)
 KINDS: Final = ("cpu", "gpu", "accelerator", "microcontroller")
 CACHES: Final = ("l1d", "l2", "l3")
+
+
+def check_data_type(data_type: str, place: str = "data_type") -> str:
+    """The data type itself; raises ConfigError for one that is unknown.
+
+    >>> check_data_type("int8")
+    'int8'
+    """
+    if data_type not in BYTES_PER_VALUE:
+        raise ConfigError(place, data_type, f"one of {', '.join(DATA_TYPES)}")
+    return data_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +56,14 @@ class Device:
         name: how jobs and results call it.
         title: one line for people.
         kind: one of `KINDS`.
-        cores: processor cores, or multiprocessors of a GPU.
+        cores: processor cores, or multiprocessors of a GPU, or processing elements of an accelerator.
         peak_gmacs_per_s: by data type, 10^9 multiply-accumulates per second of the whole device.
-        memory_bandwidth_gb_per_s: 10^9 bytes per second, main memory.
+        memory_bandwidth_gb_per_s: 10^9 bytes per second, of the memory that holds weights and activations.
         memory_mib: main memory.
         caches_kib: data caches by level; per core for those that are private.
-        launch_overhead_us: host time per kernel launch.
+        sram_kib: on-chip memory that must hold the live activations; of microcontrollers and accelerators.
+        flash_kib: memory that must hold the program and all weights; of microcontrollers.
+        launch_overhead_us: time per kernel launch or layer call, on top of its work.
         energy_per_mac_pj: by data type, dynamic energy of one multiply-accumulate, instructions included.
         energy_per_byte_pj: dynamic energy of moving one byte of activations or weights.
         idle_power_w: drawn while waiting; of the share of the device that runs the network.
@@ -61,6 +79,8 @@ class Device:
     memory_bandwidth_gb_per_s: Figure | None = None
     memory_mib: Figure | None = None
     caches_kib: Mapping[str, Figure] = field(default_factory=dict)
+    sram_kib: Figure | None = None
+    flash_kib: Figure | None = None
     launch_overhead_us: Figure | None = None
     energy_per_mac_pj: Mapping[str, Figure] = field(default_factory=dict)
     energy_per_byte_pj: Figure | None = None
@@ -82,8 +102,20 @@ class Device:
         figure = content if entry is None else content.get(entry)
         if figure is None:
             place = name if entry is None else f"{name}.{entry}"
-            raise DeviceError(f"device {self.name!r} has no {place}; add it, with its source, to its file.")
+            known = f" (it has {', '.join(content)})" if entry is not None and content else ""
+            raise DeviceError(f"device {self.name!r} has no {place}{known}; add it, with its source, to its file.")
         return figure.value
+
+    @property
+    def data_type(self) -> str:
+        """What networks run in here unless a job says otherwise: float32 where the device computes in it.
+
+        >>> rates = {"int8": Figure(2e3, "data sheet")}
+        >>> Device(name="npu", title="An NPU", kind="accelerator", peak_gmacs_per_s=rates).data_type
+        'int8'
+        """
+        rates = self.peak_gmacs_per_s or self.energy_per_mac_pj
+        return next((name for name in DATA_TYPES if name in rates), "float32")
 
     @property
     def identity(self) -> str:
@@ -111,8 +143,11 @@ def load_device(source: Path | str, *, place: str = "") -> Device:
     >>> load_device("name: toy\ntitle: A toy\nkind: cpu\nidle_power_w: {value: 2, source: guess}").idle_power_w
     Figure(value=2.0, source='guess')
     """
-    reader = _Reader(source, place or (str(source) if isinstance(source, Path) else "device"))
-    content = load_yaml(source, place=reader.where)
+    from ..spaces.strict_yaml import line_numbers, load_yaml  # a device built in code needs no YAML package
+
+    where = place or (str(source) if isinstance(source, Path) else "device")
+    content = load_yaml(source, place=where)
+    reader = _Reader(where, line_numbers(source, place=where))
     values: dict[str, Any] = {}
     for key, value in content.items():
         if key in _TEXTS:
@@ -133,9 +168,9 @@ def load_device(source: Path | str, *, place: str = "") -> Device:
 class _Reader:
     """Checks values of one device file; knows the line of each."""
 
-    def __init__(self, source: Path | str, where: str) -> None:
+    def __init__(self, where: str, lines: Mapping[str, int]) -> None:
         self.where = where
-        self._lines = line_numbers(source, place=where)
+        self._lines = lines
 
     def at(self, place: str) -> str:
         """Place of a value for a message: file, line, dotted path."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .device import Figure
 
-__all__ = ["cpu_name", "detect", "measure_rates"]
+__all__ = ["cpu_clock", "cpu_name", "detect", "measure_rates"]
 
 _CPU_FOLDER: Final = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS_KIB: Final = {"K": 1, "M": 1024, "G": 1024 * 1024}
@@ -27,6 +27,26 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
     return found.group(1).strip() if found else platform.machine()
+
+
+def cpu_clock() -> dict[str, str | float]:
+    """Present clock of the cores this process may use, and the governor that sets it; empty where these are hidden."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    folders = [Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq") for core in cores]
+    try:
+        kilohertz = [int((folder / "scaling_cur_freq").read_text()) for folder in folders]
+        return {
+            "clock_mhz": float(np.mean(kilohertz)) / 1e3,
+            "governor": (folders[0] / "scaling_governor").read_text().strip(),
+        }
+    except (OSError, ValueError):
+        pass
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    found = [float(value) for value in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", text, re.MULTILINE)]
+    return {"clock_mhz": float(np.mean(found))} if found else {}
 
 
 def detect() -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Kernels: the distinct computations that stand at the sites of a space, and estimates for those never measured.
 
-Equal computations cost the same wherever they stand, so they are found once by `op_signature` and measured once. Where
-a space has more kernels than can be measured, the rest is estimated by a ridge regression of log time on log work.
+Equal computations cost the same wherever they stand, so they are found once by `op_signature` and measured once. A
+kernel is all that stands at a site, or, given the fusion rules of a device, each part that the device performs at once.
+Where a space has more kernels than can be measured, the rest is estimated by a ridge regression of log time on log
+work; `predictors.cost.kernels` estimates better, from kernels of all spaces.
 
 Notation: N networks, K distinct kernels, F features, T configurations of all sites.
 """
@@ -9,6 +11,7 @@ Notation: N networks, K distinct kernels, F features, T configurations of all si
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +22,9 @@ from ..errors import PredictorError
 from ..spaces.gene import Population
 from ..spaces.op import Op, Signature, op_signature, total_macs
 from ..spaces.space import SearchSpace
+from .fusion import FusionRules
 
-__all__ = ["FEATURES", "Fill", "Kernels", "fill_unmeasured", "kernel_features"]
+__all__ = ["FEATURES", "Fill", "Holdings", "KernelPool", "Kernels", "fill_unmeasured", "kernel_features", "kernel_key"]
 
 FEATURES: Final = (
     "ops", "convolutions", "macs", "depthwise_macs", "input_bytes", "output_bytes", "inner_bytes", "weight_bytes",
@@ -31,46 +35,104 @@ FEATURES: Final = (
 _STRENGTHS: Final = tuple(10.0**power for power in range(-6, 4))
 
 
+def kernel_key(ops: tuple[Op, ...]) -> str:
+    """32 hexadecimal digits that name a kernel, the same in every process."""
+    return _digest(op_signature(ops))
+
+
+def _digest(signature: Signature) -> str:
+    return hashlib.sha256(repr(signature).encode()).hexdigest()[:32]
+
+
+class KernelPool:
+    """Distinct kernels, numbered in order of their first appearance.
+
+    Attributes:
+        ops: [K] the Ops of each kernel.
+        keys: [K] their names, see `kernel_key`.
+    """
+
+    def __init__(self) -> None:
+        self.ops: list[tuple[Op, ...]] = []
+        self.keys: list[str] = []
+        self._numbers: dict[Signature, int] = {}
+
+    def add(self, ops: tuple[Op, ...]) -> int:
+        """The number of this kernel, a new one if it was not here yet."""
+        signature = op_signature(ops)
+        number = self._numbers.setdefault(signature, len(self.ops))
+        if number == len(self.ops):
+            self.ops.append(ops)
+            self.keys.append(_digest(signature))
+        return number
+
+
+class Holdings:
+    """Which kernels stand at which places: lists of kernel numbers, laid end to end.
+
+    Args:
+        places: the kernel numbers of every place, repeated where a kernel stands there repeatedly.
+    """
+
+    def __init__(self, places: Sequence[Sequence[int]]) -> None:
+        self.starts = np.concatenate([[0], np.cumsum([len(numbers) for numbers in places], dtype=np.int64)])
+        self.numbers = np.array([number for numbers in places for number in numbers], dtype=np.int64)
+        self._place = np.repeat(np.arange(len(places)), np.diff(self.starts))
+
+    def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[P] sums of [K] values over the kernels of every place; 0 where none stands."""
+        sums = np.bincount(self._place, weights=values[self.numbers], minlength=len(self.starts) - 1)
+        return sums.astype(np.float64, copy=False)  # integers where there is no kernel at all
+
+    def counts(self, places: NDArray[np.int64], kernels: int) -> NDArray[np.float64]:
+        """[N, K] how often each network, given as places [N, S], holds each of so many kernels."""
+        first, flat = self.starts[:-1][places], places.ravel()
+        lengths = np.diff(self.starts)[flat]
+        ends = np.cumsum(lengths)
+        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first.ravel() - ends + lengths, lengths)
+        network = np.repeat(np.repeat(np.arange(len(places)), places.shape[1]), lengths)
+        flat_counts = np.bincount(network * kernels + self.numbers[entries], minlength=len(places) * kernels)
+        return flat_counts.astype(np.float64).reshape(len(places), kernels)
+
+
 class Kernels:
     """The distinct kernels of a space.
+
+    Args:
+        space: a space with sites.
+        rules: what a device fuses; None takes all that stands at a site as one kernel.
 
     Attributes:
         ops: [K] the Ops of each kernel.
         keys: [K] 32 hexadecimal digits, the same in every process.
-        of: [T] kernel standing at each site configuration, -1 where none.
-        features: [K, F] float64, see `FEATURES`.
+        held: which kernels stand at each site configuration.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, rules: FusionRules | None = None) -> None:
         self._index = space.site_index
-        self.of = np.full(self._index.size, -1, dtype=np.int32)
-        found: dict[Signature, int] = {}
-        kernels: list[tuple[Op, ...]] = []
-        for site, (offset, count) in enumerate(zip(self._index.offsets, self._index.counts, strict=True)):
+        pool = KernelPool()
+        places: list[list[int]] = []
+        for site, count in enumerate(self._index.counts):
             for row in range(int(count)):
                 ops = self._index.ops(site, row)
-                if not ops:
-                    continue
-                number = found.setdefault(op_signature(ops), len(kernels))
-                if number == len(kernels):
-                    kernels.append(ops)
-                self.of[offset + row] = number
-        self.ops = tuple(kernels)
-        self.keys = tuple(hashlib.sha256(repr(signature).encode()).hexdigest()[:32] for signature in found)
-        self.features = np.array([kernel_features(ops) for ops in kernels]).reshape(len(kernels), len(FEATURES))
+                parts = rules.kernels(ops) if rules is not None else (ops,) if ops else ()
+                places.append([pool.add(part) for part in parts])
+        self.ops = tuple(pool.ops)
+        self.keys = tuple(pool.keys)
+        self.held = Holdings(places)
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """[K, F], see `FEATURES`."""
+        return np.array([kernel_features(ops) for ops in self.ops]).reshape(len(self.ops), len(FEATURES))
 
     def counts(self, genomes: Population) -> NDArray[np.float64]:
         """[N, K] how often each network holds each kernel."""
-        out = np.zeros((len(genomes), len(self.ops)))
-        numbers = self.of[self._index.index(genomes)]
-        rows = np.broadcast_to(np.arange(len(genomes))[:, None], numbers.shape)
-        held = numbers >= 0
-        np.add.at(out, (rows[held], numbers[held]), 1.0)
-        return out
+        return self.held.counts(self._index.index(genomes), len(self.ops))
 
     def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[T] a value per site configuration, from [K] values per kernel; 0 where none stands."""
-        return np.append(values, 0.0)[self.of]
+        """[T] sums per site configuration of [K] values per kernel; 0 where none stands."""
+        return self.held.sums(values)
 
 
 def kernel_features(ops: tuple[Op, ...]) -> list[float]:
@@ -87,7 +149,7 @@ def kernel_features(ops: tuple[Op, ...]) -> list[float]:
         sum(outside.values()),
         ops[-1].output_bytes,
         sum(op.output_bytes for op in ops[:-1]),
-        sum(op.weight_bytes for op in ops),
+        sum(op.weight_bytes_read for op in ops),
         max((int(str(op.attributes["kernel"])) for op in convolutions), default=0),
     )
     return [float(np.log1p(value)) for value in values]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from ..errors import ConfigError, DeviceError
 from ..spaces.architecture import Architecture
 from ..spaces.op import Op
 from ..spaces.space import SearchSpace
-from .device import Device
+from .device import Device, check_data_type
 from .kernels import Kernels
 from .lookup import LookupModel, model_identity
-from .measure.energy import RaplMeter, open_meter
+from .measure.energy import EnergyMeter, RaplMeter, idle_power_w, measure_run_energy, open_meter
 from .measure.onnx_runtime import OnnxRuntimeTimer
-from .measure.timer import Timer, TimerSettings
+from .measure.timer import RunnerTimer, Timer, TimerSettings
 from .measurement import Measurement
 from .probing import ProbeLog, ProbeSettings, Progress, probe
 
@@ -25,28 +26,42 @@ __all__ = ["LatencySettings", "fit_latency", "latency_identity", "measure_energy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencySettings:
-    """How latency is measured and modelled on the host."""
+    """How latency is measured and modelled.
+
+    Attributes:
+        probes: what is measured on the host.
+        timer: how precisely, and in which data type.
+        data_type: what networks run in on every device; None = each device's own (`Device.data_type`).
+    """
 
     probes: ProbeSettings = field(default_factory=ProbeSettings)
     timer: TimerSettings = field(default_factory=TimerSettings)
+    data_type: str | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LatencySettings:
-        """Settings with these fields of `ProbeSettings`; raises ConfigError for an unknown name."""
-        known = sorted(item.name for item in fields(ProbeSettings))
+        """Settings with these fields of `ProbeSettings` and `data_type`; raises ConfigError for an unknown name."""
+        known = sorted({"data_type", *(item.name for item in fields(ProbeSettings))})
         for name, value in values.items():
             if name not in known:
                 raise ConfigError(f"cost_model.{name}", value, f"settings {', '.join(known)}")
-        return cls(probes=ProbeSettings(**values))
+        probes = ProbeSettings(**{name: value for name, value in values.items() if name != "data_type"})
+        if (data_type := values.get("data_type")) is None:
+            return cls(probes=probes)
+        check_data_type(data_type, "cost_model.data_type")
+        return cls(probes=probes, timer=TimerSettings(data_type=data_type), data_type=data_type)
 
 
-def latency_identity(space: SearchSpace, device: Device, settings: LatencySettings, *, seed: int = 0) -> str:
+def latency_identity(
+    space: SearchSpace, device: Device, settings: LatencySettings, *, seed: int = 0, timer: Timer | None = None
+) -> str:
     """Hash of everything that decides a fit of `fit_latency` but the measured times themselves.
 
     Raises:
-        DeviceError: the device cannot be measured here.
+        DeviceError: the device cannot be measured here, and no `timer` of it was given.
     """
-    return _identity(space, device, settings, seed, dict(_host_timer(device, settings.timer).conditions))
+    timer = timer or _host_timer(device, settings.timer)
+    return _identity(space, device, settings, seed, dict(timer.conditions))
 
 
 def _identity(
@@ -121,28 +136,22 @@ def measure_network(
     measured = [timer.measure(ops)]
     meter = open_meter()
     if isinstance(meter, RaplMeter):
-        measured.append(measure_energy(timer, ops, meter))
+        # Where other work starts or stops meanwhile, the latency, which is corrected for that, stands alone.
+        with suppress(DeviceError):
+            measured.append(measure_energy(timer, ops, meter))
     return measured
 
 
-def measure_energy(
-    timer: OnnxRuntimeTimer, ops: tuple[Op, ...], meter: RaplMeter, *, seconds: float = 1.0
-) -> Measurement:
-    """Energy of one run, over many runs in a row: the whole package's, idle power included."""
+def measure_energy(timer: RunnerTimer, ops: tuple[Op, ...], meter: EnergyMeter, *, seconds: float = 1.0) -> Measurement:
+    """Energy of one run, over many runs in a row: the whole device's, less its idle power just before.
+
+    Raises:
+        DeviceError: the meter does not move, or other work on the machine hides the network's.
+    """
     run = timer.prepare(ops)
-    step = max(int(100.0 / float(run(20).mean())), 1)  # about 100 ms
-    start, spent_ms, runs = meter.read_mj(), 0.0, 0
-    while spent_ms < 1e3 * seconds:
-        spent_ms += float(run(step).sum())
-        runs += step
-    return Measurement(
-        quantity="energy_mj",
-        value=(meter.read_mj() - start) / runs,
-        iqr=0.0,
-        repeats=runs,
-        device=timer.device,
-        source=f"measured:{meter.instrument}",
-        conditions={**timer.conditions, "idle_power_subtracted": False},
+    idle_w = idle_power_w(meter, seconds=seconds / 2)
+    return measure_run_energy(
+        run, meter, device=timer.device, conditions=timer.conditions, idle_w=idle_w, seconds=seconds
     )
 
 

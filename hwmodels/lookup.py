@@ -28,7 +28,10 @@ from .probing import Probes
 
 __all__ = ["LookupModel", "model_identity"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+
+_LEAST_STD: Final = 1e-12
+"""Relative; a device of exact numbers is known to rounding errors."""
 
 
 def model_identity(space: SearchSpace, device: str, inputs: dict[str, Any]) -> str:
@@ -49,8 +52,11 @@ class LookupModel:
         overhead_ms: per-run cost on top of the sites.
         table_ms: [T] cost of every site configuration inside a network; 0 where nothing stands.
         covered: [T] bool, False where the cost is an estimate outside what was measured.
-        relative_std: one standard deviation of the relative error, from the held-out networks.
+        relative_std: one standard deviation of the relative error of a network, of networks left out of the fit.
         errors: `held_out_report` of the held-out networks.
+        extra_std_ms: [T] uncertainty of a site configuration on top of `relative_std`, of one sign throughout a network
+            and so summed; None for 0.
+        method: how the table came about: ``lookup`` or ``kernels``.
         details: how it was fitted (calibration, counts, conditions); JSON-able.
     """
 
@@ -63,6 +69,8 @@ class LookupModel:
     covered: NDArray[np.bool_]
     relative_std: float
     errors: dict[str, float]
+    extra_std_ms: NDArray[np.float64] | None = None
+    method: str = "lookup"
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -80,11 +88,9 @@ class LookupModel:
 
         Raises:
             PredictorError: too few networks or kernels, or a measurement that is not finite and positive.
+            SpaceError: a measured network is none of this space.
         """
-        if not (np.isfinite(probes.network_ms).all() and (probes.network_ms > 0).all()):
-            raise PredictorError("network latencies must be finite and positive; drop the others and measure again.")
-        if not (np.nan_to_num(probes.kernel_ms, nan=1.0) > 0).all():
-            raise PredictorError("kernel latencies must be positive, or nan where not measured.")
+        _check(space, kernels, probes)
         fill = fill_unmeasured(kernels.features, probes.kernel_ms)
         counts = kernels.counts(probes.genomes)
         fitted = slice(0, len(counts) - probes.held_out)
@@ -92,13 +98,16 @@ class LookupModel:
         kernel_ms = calibration.kernels_ms(fill.times_ms)
         held_out = slice(len(counts) - probes.held_out, None)
         predicted = calibration.overhead_ms + counts[held_out] @ kernel_ms
-        errors = held_out_report(predicted, probes.network_ms[held_out])
+        # Not the held-out networks' own error: what is stated is to be held against them.
+        relative_std = max(calibration.loo_relative_rmse, _LEAST_STD)
+        errors = held_out_report(predicted, probes.network_ms[held_out], relative_std * predicted)
         details = {
             "kernels": len(kernels.ops),
             "kernels_measured": int(np.isfinite(probes.kernel_ms).sum()),
             "kernel_fill_relative_rmse": fill.relative_rmse if math.isfinite(fill.relative_rmse) else None,
             "calibration_networks": len(counts) - probes.held_out,
             "calibration_relative_rmse": calibration.loo_relative_rmse,
+            "calibration_networks_disturbed": calibration.disturbed,
             "overhead_ms": calibration.overhead_ms,
             "scale": calibration.scale,
             "entry_ms": calibration.entry_ms,
@@ -113,7 +122,7 @@ class LookupModel:
             overhead_ms=calibration.overhead_ms,
             table_ms=kernels.spread(kernel_ms),
             covered=kernels.spread(1.0 - fill.in_range.astype(np.float64)) == 0.0,
-            relative_std=errors["relative_rmse"],
+            relative_std=relative_std,
             errors=errors,
             details=details,
         )
@@ -129,16 +138,20 @@ class LookupModel:
                 f"the look-up model of {self.device} was fitted on space {self.space}, not on {space.identity}; "
                 "fit one for this space."
             )
-        mean = self.overhead_ms + space.site_index.total(self.table_ms, genomes)
+        index = space.site_index
+        mean = self.overhead_ms + index.total(self.table_ms, genomes)
+        std = np.abs(self.relative_std * mean)
+        if self.extra_std_ms is not None:
+            std = np.hypot(std, index.total(self.extra_std_ms, genomes))
         if self.covered.all():
             in_range = np.ones(len(genomes), dtype=np.bool_)
         else:
-            in_range = space.site_index.total((~self.covered).astype(np.float64), genomes) == 0.0
+            in_range = index.total((~self.covered).astype(np.float64), genomes) == 0.0
         return Prediction(
             quantity=self.quantity,
             mean=mean,
-            std=np.abs(mean) * self.relative_std,
-            source="predicted:lookup",
+            std=std,
+            source=f"predicted:{self.method}",
             in_range=in_range,
         )
 
@@ -154,7 +167,10 @@ class LookupModel:
         """Write ``model.json`` and ``table.npz`` into a folder, making it if needed."""
         directory.mkdir(parents=True, exist_ok=True)
         content = asdict(self)
-        np.savez_compressed(directory / "table.npz", table_ms=content.pop("table_ms"), covered=content.pop("covered"))
+        arrays = {name: content.pop(name) for name in ("table_ms", "covered", "extra_std_ms")}
+        if arrays["extra_std_ms"] is None:
+            del arrays["extra_std_ms"]
+        np.savez_compressed(directory / "table.npz", **arrays)
         text = json.dumps({"format": FORMAT, **content}, indent=2, sort_keys=True, allow_nan=True)
         (directory / "model.json").write_text(text + "\n", encoding="utf-8")
 
@@ -163,10 +179,25 @@ class LookupModel:
         """Read what `save` wrote; raises PredictorError for a missing, foreign or newer folder."""
         try:
             content = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-            with np.load(directory / "table.npz", allow_pickle=False) as arrays:
-                table_ms, covered = arrays["table_ms"], arrays["covered"]
+            with np.load(directory / "table.npz", allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in ("table_ms", "covered")}
+                arrays["extra_std_ms"] = stored.get("extra_std_ms")
         except (OSError, ValueError, KeyError) as error:
             raise PredictorError(f"{directory}: no readable look-up model ({error}); fit it again.") from error
         if content.pop("format", None) != FORMAT:
             raise PredictorError(f"{directory}: written by another version of archsmith; fit the model again.")
-        return cls(**content, table_ms=table_ms, covered=covered)
+        return cls(**content, **arrays)
+
+
+def _check(space: SearchSpace, kernels: Kernels, probes: Probes) -> None:
+    """Refuse measurements that cannot be this space's."""
+    space.check(probes.genomes)
+    if len(probes.kernel_ms) != len(kernels.ops):
+        raise PredictorError(
+            f"{len(probes.kernel_ms)} kernel latencies for the {len(kernels.ops)} kernels of {space.name}: they "
+            "were measured for another space; measure this one's."
+        )
+    if not (np.isfinite(probes.network_ms).all() and (probes.network_ms > 0).all()):
+        raise PredictorError("network latencies must be finite and positive; drop the others and measure again.")
+    if not (np.nan_to_num(probes.kernel_ms, nan=1.0) > 0).all():
+        raise PredictorError("kernel latencies must be positive, or nan where not measured.")

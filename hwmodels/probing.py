@@ -5,11 +5,12 @@ Notation: N networks, K kernels, G genes.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,22 @@ from .kernels import Kernels
 from .measure.timer import Timer
 from .measurement import Measurement
 
-__all__ = ["ProbeLog", "ProbeSettings", "Probes", "Progress", "probe"]
+__all__ = ["BatchTimer", "ProbeLog", "ProbeSettings", "Probes", "Progress", "distinct_networks", "measure_all", "probe"]
+
+AGREEMENT: Final = 0.03
+"""Relative difference up to which two visits of a network agree."""
 
 Progress = Callable[[int, int, str], None]
 """Called with how many steps are done, how many there are, and what was done last."""
+
+
+@runtime_checkable
+class BatchTimer(Timer, Protocol):
+    """A timer for which many subjects at once are cheaper than one by one, such as a device behind a network."""
+
+    def measure_many(self, subjects: Sequence[tuple[Op, ...]]) -> Iterable[Measurement]:
+        """One measurement per subject, in order, each yielded as soon as it is known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +49,17 @@ class ProbeSettings:
         kernels: distinct kernels at most; a random choice of them where the space has more.
         calibration_networks: whole networks that the model is fitted on.
         held_out_networks: other whole networks, which no fit sees.
+        visits: how often each network is measured at most, far apart in time: twice, and again where no two agree to
+            within `AGREEMENT`. The median counts, so that one disturbed measurement of three does not.
     """
 
     kernels: int = 400
     calibration_networks: int = 150
     held_out_networks: int = 60
+    visits: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("kernels", 20), ("calibration_networks", 12), ("held_out_networks", 2)):
+        for name, least in (("kernels", 20), ("calibration_networks", 12), ("held_out_networks", 2), ("visits", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"latency.{name}", getattr(self, name), f"at least {least}")
 
@@ -167,7 +183,7 @@ def probe(
     """
     rng = np.random.default_rng(seed)
     chosen = _most_used(kernels, space, settings.kernels, rng)
-    genomes = _distinct(space, settings.calibration_networks + settings.held_out_networks, rng)
+    genomes = distinct_networks(space, settings.calibration_networks + settings.held_out_networks, rng)
     subjects: dict[str, Callable[[], tuple[Op, ...]]] = {}
     for number in chosen:
         subjects[kernels.keys[number]] = lambda number=number: kernels.ops[number]
@@ -176,19 +192,52 @@ def probe(
         architecture = space.decode(genome)
         network_keys.append(architecture.key)
         subjects[architecture.key] = lambda architecture=architecture: space.ops(architecture)
-    keys = list(subjects)
-    order = [keys[position] for position in rng.permutation(len(keys))]
-    records = _measure_all(order, subjects, timer, log=log, progress=progress)
+    records = _visit(subjects, network_keys, timer, visits=settings.visits, rng=rng, log=log, progress=progress)
     kernel_ms = np.full(len(kernels.ops), np.nan)
     for number in chosen:
         kernel_ms[number] = records[kernels.keys[number]]["value"]
     return Probes(
         kernel_ms=kernel_ms,
         genomes=genomes,
-        network_ms=np.array([records[key]["value"] for key in network_keys]),
+        network_ms=np.array([float(np.median(_values(records, key))) for key in network_keys]),
         held_out=settings.held_out_networks,
         noisy=sum(bool(record["noisy"]) for record in records.values()),
     )
+
+
+def _visit(
+    subjects: Mapping[str, Callable[[], tuple[Op, ...]]],
+    network_keys: Sequence[str],
+    timer: Timer,
+    *,
+    visits: int,
+    rng: np.random.Generator,
+    log: ProbeLog,
+    progress: Progress | None,
+) -> dict[str, Mapping[str, Any]]:
+    """Records of all subjects, and of further visits of networks under ``key#2``, ``key#3``, …."""
+    records: dict[str, Mapping[str, Any]] = {}
+    names = [*subjects, *(f"{key}#2" for key in network_keys if visits > 1)]
+    for visit in range(3, max(visits, 2) + 2):
+        order = [names[position] for position in rng.permutation(len(names))]
+        again = {name: subjects[name.partition("#")[0]] for name in names}
+        records |= measure_all(order, again, timer, log=log, progress=progress)
+        names = [f"{key}#{visit}" for key in network_keys if not _agree(_values(records, key))]
+    return records
+
+
+def _values(records: Mapping[str, Mapping[str, Any]], key: str) -> list[float]:
+    """What a network's visits gave so far."""
+    names = [key]
+    while f"{key}#{len(names) + 1}" in records:
+        names.append(f"{key}#{len(names) + 1}")
+    return [float(records[name]["value"]) for name in names]
+
+
+def _agree(values: Sequence[float]) -> bool:
+    """Whether two of the values lie close together."""
+    ordered = sorted(values)
+    return any(above <= below * (1.0 + AGREEMENT) for below, above in itertools.pairwise(ordered))
 
 
 def _most_used(kernels: Kernels, space: SearchSpace, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -201,29 +250,59 @@ def _most_used(kernels: Kernels, space: SearchSpace, count: int, rng: np.random.
     return np.argsort(-np.log(rng.random(len(use))) / use)[:count]
 
 
-def _measure_all(
-    order: list[str],
+def measure_all(
+    order: Sequence[str],
     subjects: Mapping[str, Callable[[], tuple[Op, ...]]],
     timer: Timer,
     *,
     log: ProbeLog,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> dict[str, Mapping[str, Any]]:
-    records: dict[str, Mapping[str, Any]] = {}
-    for done, key in enumerate(order, start=1):
-        record = log.get(key)
-        records[key] = record if record is not None else log.add(key, timer.measure(subjects[key]()))
+    """Measure subjects in this order, those that the log holds already excepted.
+
+    A measurement marked noisy is taken once more at the end, and the steadier one counts.
+
+    Args:
+        order: names of the subjects.
+        subjects: by name, the Ops to measure; called when their turn has come.
+        timer: measures latency_ms.
+        log: where finished measurements are kept.
+        progress: told after every measurement.
+
+    Returns:
+        The log's record of every name.
+    """
+    records = {key: record for key in order if (record := log.get(key)) is not None}
+    missing = [key for key in order if key not in records]
+    done = len(records)
+    for key, measurement in zip(missing, _measured(missing, subjects, timer), strict=True):
+        records[key] = log.add(key, measurement)
+        done += 1
         if progress is not None:
             progress(done, len(order), "measured kernels and networks")
-    for key in [key for key in order if records[key]["noisy"]]:
-        again = timer.measure(subjects[key]())
+    noisy = [key for key in missing if records[key]["noisy"]]
+    for number, (key, again) in enumerate(zip(noisy, _measured(noisy, subjects, timer), strict=True), start=1):
         if again.iqr / again.value < records[key]["iqr"] / records[key]["value"]:
             records[key] = log.add(key, again)
+        if progress is not None:
+            progress(len(order), len(order), f"measured again {number} of {len(noisy)} that were noisy")
     return records
 
 
-def _distinct(space: SearchSpace, n: int, rng: np.random.Generator) -> Population:
-    """[n, G] canonical genomes with different keys."""
+def _measured(
+    keys: Sequence[str], subjects: Mapping[str, Callable[[], tuple[Op, ...]]], timer: Timer
+) -> Iterable[Measurement]:
+    if isinstance(timer, BatchTimer):
+        return timer.measure_many([subjects[key]() for key in keys]) if keys else ()
+    return (timer.measure(subjects[key]()) for key in keys)
+
+
+def distinct_networks(space: SearchSpace, n: int, rng: np.random.Generator) -> Population:
+    """[n, G] canonical genomes with different keys, drawn uniformly.
+
+    Raises:
+        DeviceError: the space has too few networks.
+    """
     genomes = space.sample(4 * n + 64, rng)
     _, first = np.unique(space.keys(genomes), axis=0, return_index=True)
     if len(first) < n:

@@ -2,9 +2,10 @@
 
 Lifecycle. A strategy is built for one `Problem` and one seed. The study then alternates `ask` and `tell`:
 
-- `ask(n, pending)` proposes up to n canonical genomes. It never repeats a genome that it proposed before; where the
-  space is exhausted it returns fewer than n, in the end none. Known constraints (`Problem.known_violations`) are
-  enforced here: an infeasible genome is only proposed where the bounded repair found no feasible one.
+- `ask(n, pending)` proposes up to n canonical genomes. It never repeats a genome that it proposed before; one of
+  several fidelities never repeats it at the same fidelity. Where the space is exhausted it returns fewer than n, in the
+  end none. Known constraints (`Problem.known_violations`) are enforced here: an infeasible genome is only proposed
+  where the bounded repair found no feasible one.
 - `tell(results)` delivers a *delta*: results not told before, in any grouping. Failed evaluations are told too.
 - `state()` is everything that later behaviour depends on, random generator included; `restore(state)` on a strategy
   newly built with the same arguments continues with exactly the sequence that never stopping would have given.

@@ -1,14 +1,20 @@
-"""Energy meters: what a stretch of work drew, where the machine can tell."""
+"""Energy meters: what a stretch of work drew, where the machine can tell; with the idle power told apart."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from ...errors import DeviceError
+import numpy as np
 
-__all__ = ["EnergyMeter", "RaplMeter", "open_meter"]
+from ...errors import DeviceError
+from ..measurement import Measurement
+from .timer import Conditions, Runner
+
+__all__ = ["EnergyMeter", "RaplMeter", "Unavailable", "idle_power_w", "measure_run_energy", "open_meter"]
 
 POWERCAP: Final = Path("/sys/class/powercap")
 
@@ -79,3 +85,83 @@ def open_meter(root: Path = POWERCAP) -> RaplMeter | Unavailable:
 
 def _read(path: Path) -> int:
     return int(path.read_text().strip())
+
+
+def idle_power_w(
+    meter: EnergyMeter,
+    *,
+    seconds: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float:
+    """Power that the meter sees while this process waits, in watts: what other processes draw is in it.
+
+    Args:
+        meter: of the device.
+        seconds: how long to wait; meters renew their reading every 1 ms (RAPL) to 100 ms (NVML).
+        clock: seconds now.
+        sleep: waits.
+    """
+    start_mj, start_s = meter.read_mj(), clock()
+    sleep(seconds)
+    return (meter.read_mj() - start_mj) / (clock() - start_s) / 1e3
+
+
+def measure_run_energy(
+    run: Runner,
+    meter: EnergyMeter,
+    *,
+    device: str,
+    conditions: Conditions | None = None,
+    idle_w: float = 0.0,
+    seconds: float = 1.0,
+    windows: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measurement:
+    """Energy of one run of a prepared network, over many runs in a row.
+
+    The runs are split into windows; the median of the windows' energies per run is the value, so that one disturbed
+    window does not count, and their quartile range the spread.
+
+    Args:
+        run: a timer's runner.
+        meter: of the device that runs it.
+        device: the name that the measurement carries.
+        conditions: those of the timer.
+        idle_w: idle power that is subtracted, from `idle_power_w`; 0 leaves it in.
+        seconds: how long in all; at least a second for NVML, whose counter moves every 20 to 100 ms.
+        windows: how many.
+        clock: seconds now.
+
+    Raises:
+        DeviceError: the meter stood still, or the idle power is above what the runs drew.
+    """
+    step = max(int(1e3 * seconds / windows / max(float(run(5).mean()), 1e-6)), 1)
+    values = []
+    for _ in range(windows):
+        start_mj, start_s = meter.read_mj(), clock()
+        run(step)
+        grown_mj, spent_s = meter.read_mj() - start_mj, clock() - start_s
+        if grown_mj <= 0:
+            raise DeviceError(
+                f"energy of {device}: {meter.instrument} did not move within {spent_s:.3f} s; measure for longer "
+                f"(now {seconds} s in {windows} windows)."
+            )
+        values.append((grown_mj - 1e3 * idle_w * spent_s) / step)  # W x s = J
+    value = float(np.median(values))
+    if value <= 0:
+        raise DeviceError(
+            f"energy of {device}: {meter.instrument} saw less than the idle power of {idle_w:.3g} W; other work "
+            "stopped meanwhile. Measure the idle power again."
+        )
+    low, high = np.percentile(values, [25, 75])
+    return Measurement(
+        quantity="energy_mj",
+        value=value,
+        iqr=float(high - low),
+        repeats=step * windows,
+        device=device,
+        source=f"measured:{meter.instrument}",
+        noisy=bool(high - low > 0.2 * value),
+        conditions={**(conditions or {}), "idle_power_subtracted": idle_w > 0, "idle_power_w": idle_w},
+    )

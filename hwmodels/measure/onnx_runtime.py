@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DeviceError
-from ...spaces.op import Op, Tensor, make_op
-from ..host import cpu_name
-from ..measurement import Measurement
-from .reference import Reference
-from .timer import Runner, TimerSettings, repeat
+from ...errors import ConfigError, DeviceError
+from ...spaces.op import Op
+from ..host import cpu_clock, cpu_name
+from .timer import Conditions, Runner, RunnerTimer, TimerSettings, reference_ops
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["OnnxRuntimeTimer", "reference_ops"]
+__all__ = ["DATA_TYPES", "OnnxRuntimeTimer", "reference_ops"]
+
+DATA_TYPES: Final = ("float32", "int8")
+"""What ONNX Runtime computes in on a processor; int8 by static quantisation."""
 
 _NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
-def reference_ops() -> tuple[Op, ...]:
-    """The reference kernel: two pointwise convolutions around a depthwise one, as in small convolutional networks."""
-    image = Tensor("reference.input", (32, 12, 12))
-    expand = make_op("reference.expand", "conv2d", image, out_channels=96, kernel=1)
-    depthwise = make_op("reference.depthwise", "conv2d", expand.output, out_channels=96, kernel=3, padding=1, groups=96)
-    project = make_op("reference.project", "conv2d", depthwise.output, out_channels=32, kernel=1)
-    return (expand, depthwise, project)
-
-
-class OnnxRuntimeTimer:
-    """Times networks with ONNX Runtime's CPU provider: sequential execution, every graph optimisation, batch 1.
+class OnnxRuntimeTimer(RunnerTimer):
+    """Times networks with ONNX Runtime's CPU provider: sequential execution, every graph optimisation.
 
     Args:
         device: the name that measurements carry.
-        settings: precision and limits.
+        settings: precision and limits, threads, batch and data type.
         reference_ms: nominal time of the reference kernel, so that several processes agree; None measures it.
 
     Raises:
         DeviceError: onnxruntime is not installed, or refuses the graph.
+        ConfigError: a data type that it does not compute in.
     """
 
     instrument = "onnxruntime"
@@ -51,44 +43,55 @@ class OnnxRuntimeTimer:
     def __init__(
         self, device: str = "host", settings: TimerSettings | None = None, *, reference_ms: float | None = None
     ) -> None:
-        self.device = device
-        self.settings = settings or TimerSettings()
         self._runtime = _import_runtime()
-        self.reference = Reference(self.prepare(reference_ops()), nominal_ms=reference_ms)
-        self.conditions: Mapping[str, str | int | float | bool] = {
-            "runtime": f"onnxruntime {self._runtime.__version__}",
-            "cpu": cpu_name(),
-            "threads": self.settings.threads,
-            "dtype": "float32",
-            "batch": 1,
-        }
+        wanted = (settings or TimerSettings()).data_type
+        if wanted not in DATA_TYPES:
+            raise ConfigError("timer.data_type", wanted, f"one of {', '.join(DATA_TYPES)} with ONNX Runtime on a CPU")
+        super().__init__(device, settings, reference_ms=reference_ms)
+
+    def runtime(self) -> Conditions:
+        """ONNX Runtime's version and the processor."""
+        return {"runtime": f"onnxruntime {self._runtime.__version__}", "cpu": cpu_name()}
+
+    def clocks(self) -> Conditions:
+        """The processor's clock."""
+        return cpu_clock()
 
     def prepare(self, ops: tuple[Op, ...]) -> Runner:
         """A session for these Ops with random weights and inputs; the runner times each call alone."""
         from ...spaces.onnx_graph import onnx_model
 
-        return self.prepare_model(onnx_model(ops).SerializeToString())
+        model = onnx_model(ops, batch=self.settings.batch).SerializeToString()
+        if self.settings.data_type == "int8":
+            from .quantise import quantised
+
+            model = quantised(model)
+        return self.prepare_model(model)
 
     def prepare_model(self, model: bytes) -> Runner:
         """A session for a serialised ONNX model."""
         session = self._session(model)
         binding = session.io_binding()
         rng = np.random.default_rng(0)
+        bound: list[onnxruntime.OrtValue] = []  # the binding owns no memory: it lives as long as the runner
         for item in session.get_inputs():
-            shape = [size if isinstance(size, int) else 1 for size in item.shape]
+            shape = [size if isinstance(size, int) else self.settings.batch for size in item.shape]
             value = rng.standard_normal(shape).astype(_NUMPY_TYPES[item.type])
-            binding.bind_ortvalue_input(item.name, self._runtime.OrtValue.ortvalue_from_numpy(value))
-        # Outputs get buffers on the first run and keep them.
+            bound.append(self._runtime.OrtValue.ortvalue_from_numpy(value))
+            binding.bind_ortvalue_input(item.name, bound[-1])
+        # The first run tells the outputs' shapes; from then on they have buffers of ours, since clearing the bindings
+        # frees those of the runtime.
         for item in session.get_outputs():
             binding.bind_output(item.name)
         session.run_with_iobinding(binding)
-        outputs = binding.get_outputs()
+        values = binding.copy_outputs_to_cpu()
         binding.clear_binding_outputs()
-        for item, value in zip(session.get_outputs(), outputs, strict=True):
-            binding.bind_ortvalue_output(item.name, value)
+        for item, value in zip(session.get_outputs(), values, strict=True):
+            bound.append(self._runtime.OrtValue.ortvalue_from_numpy(value))
+            binding.bind_ortvalue_output(item.name, bound[-1])
         execute = session.run_with_iobinding
 
-        def run(n: int) -> NDArray[np.float64]:
+        def run(n: int, _alive: object = bound) -> NDArray[np.float64]:
             clock = time.perf_counter_ns
             nanoseconds = np.empty(n)
             for index in range(n):
@@ -107,33 +110,6 @@ class OnnxRuntimeTimer:
         options.graph_optimization_level = self._runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         return self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-    def state(self) -> dict[str, float]:
-        """The reference kernel's nominal time."""
-        return {"reference_ms": self.reference.nominal_ms}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Measure on the scale of another process."""
-        self.reference.nominal_ms = float(state["reference_ms"])
-
-    def measure(self, ops: tuple[Op, ...]) -> Measurement:
-        """Median latency_ms of one run of the network of these Ops, corrected for the drift of the machine."""
-        found = repeat(self.prepare(ops), self.reference, self.settings)
-        return Measurement(
-            quantity="latency_ms",
-            value=found.median_ms,
-            iqr=found.iqr_ms,
-            repeats=found.count,
-            device=self.device,
-            source=f"measured:{self.instrument}",
-            noisy=found.half_width > self.settings.noisy_above,
-            conditions={
-                **self.conditions,
-                "reference_ms": self.reference.nominal_ms,
-                "slowdown_corrected": found.drift,
-                "precision": found.half_width,
-            },
-        )
 
 
 def _import_runtime() -> ModuleType:

@@ -8,6 +8,7 @@ steadier than either (see `reference.py`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -16,11 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError
-from ...spaces.op import Op
+from ...spaces.op import Op, Tensor, make_op
+from ..device import check_data_type
 from ..measurement import Measurement
 from .reference import Reference
 
-__all__ = ["Runner", "Timer", "TimerSettings", "median_interval", "repeat"]
+__all__ = [
+    "Conditions",
+    "Runner",
+    "RunnerTimer",
+    "Timer",
+    "TimerSettings",
+    "median_interval",
+    "reference_ops",
+    "repeat",
+]
+
+Conditions = Mapping[str, str | int | float | bool]
+"""What a measurement was made under; JSON-able scalars."""
 
 Runner = Callable[[int], NDArray[np.float64]]
 """Runs a prepared network n times and returns the n durations in milliseconds, [n]."""
@@ -32,6 +46,8 @@ class TimerSettings:
 
     Attributes:
         threads: intra-operator threads.
+        data_type: what the network computes in; the runtimes list what they can.
+        batch: samples per run; a latency is that of the whole run.
         warmup_runs: runs before the first counted one.
         batch_runs: runs between two looks at the reference kernel.
         min_repeats: counted runs at least.
@@ -42,6 +58,8 @@ class TimerSettings:
     """
 
     threads: int = 1
+    data_type: str = "float32"
+    batch: int = 1
     warmup_runs: int = 5
     batch_runs: int = 8
     min_repeats: int = 96
@@ -51,7 +69,17 @@ class TimerSettings:
     noisy_above: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("threads", "batch_runs", "min_repeats", "max_repeats", "max_seconds", "precision", "noisy_above"):
+        check_data_type(self.data_type, "timer.data_type")
+        for name in (
+            "threads",
+            "batch",
+            "batch_runs",
+            "min_repeats",
+            "max_repeats",
+            "max_seconds",
+            "precision",
+            "noisy_above",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"timer.{name}", getattr(self, name), "a number above 0")
         if self.warmup_runs < 0 or self.max_repeats < self.min_repeats:
@@ -60,10 +88,10 @@ class TimerSettings:
 
 @runtime_checkable
 class Timer(Protocol):
-    """Measures how long the network of some Ops takes on one device, batch 1."""
+    """Measures how long the network of some Ops takes on one device."""
 
     device: str
-    conditions: Mapping[str, str | int | float | bool]
+    conditions: Conditions
 
     def measure(self, ops: tuple[Op, ...]) -> Measurement:
         """Median latency_ms of one run."""
@@ -76,6 +104,91 @@ class Timer(Protocol):
     def restore(self, state: Mapping[str, float]) -> None:
         """Take over a stored `state`."""
         ...
+
+
+def reference_ops(channels: int = 32, size: int = 12) -> tuple[Op, ...]:
+    """The reference kernel: two pointwise convolutions around a depthwise one, as in small convolutional networks."""
+    image = Tensor("reference.input", (channels, size, size))
+    wide = 3 * channels
+    expand = make_op("reference.expand", "conv2d", image, out_channels=wide, kernel=1)
+    depthwise = make_op(
+        "reference.depthwise", "conv2d", expand.output, out_channels=wide, kernel=3, padding=1, groups=wide
+    )
+    project = make_op("reference.project", "conv2d", depthwise.output, out_channels=channels, kernel=1)
+    return (expand, depthwise, project)
+
+
+class RunnerTimer(ABC):
+    """What all timers share: statistics over the runs of a prepared network, beside the reference kernel. A `Timer`.
+
+    Args:
+        device: the name that measurements carry.
+        settings: precision and limits.
+        reference_ms: nominal time of the reference kernel, so that several processes agree; None measures it.
+
+    Attributes:
+        instrument: what measurements name as their source.
+        conditions: what stays the same from one measurement to the next.
+    """
+
+    instrument: str
+    reference_size: tuple[int, int] = (32, 12)
+    """Channels and width of the reference kernel: large enough for the clock, small enough to run often."""
+
+    def __init__(self, device: str, settings: TimerSettings | None, *, reference_ms: float | None = None) -> None:
+        self.device = device
+        self.settings = settings or TimerSettings()
+        self.conditions: Conditions = {
+            **self.runtime(),
+            "threads": self.settings.threads,
+            "dtype": self.settings.data_type,
+            "batch": self.settings.batch,
+        }
+        self.reference = Reference(self.prepare(reference_ops(*self.reference_size)), nominal_ms=reference_ms)
+
+    @abstractmethod
+    def runtime(self) -> Conditions:
+        """What performs the work: runtime with version, processor."""
+
+    @abstractmethod
+    def prepare(self, ops: tuple[Op, ...]) -> Runner:
+        """The network of these Ops with random weights and inputs; the runner times each call alone."""
+
+    def clocks(self) -> Conditions:
+        """Clock rates right now, where the machine tells them."""
+        return {}
+
+    def state(self) -> dict[str, float]:
+        """The reference kernel's nominal time."""
+        return {"reference_ms": self.reference.nominal_ms}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Measure on the scale of another process."""
+        self.reference.nominal_ms = float(state["reference_ms"])
+
+    def measure(self, ops: tuple[Op, ...]) -> Measurement:
+        """Median latency_ms of one run of the network of these Ops, corrected for the drift of the machine."""
+        return self.measure_runs(self.prepare(ops))
+
+    def measure_runs(self, run: Runner) -> Measurement:
+        """Median latency_ms of a prepared network."""
+        found = repeat(run, self.reference, self.settings)
+        return Measurement(
+            quantity="latency_ms",
+            value=found.median_ms,
+            iqr=found.iqr_ms,
+            repeats=found.count,
+            device=self.device,
+            source=f"measured:{self.instrument}",
+            noisy=found.half_width > self.settings.noisy_above,
+            conditions={
+                **self.conditions,
+                **self.clocks(),
+                "reference_ms": self.reference.nominal_ms,
+                "slowdown_corrected": found.drift,
+                "precision": found.half_width,
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

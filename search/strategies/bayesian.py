@@ -74,12 +74,16 @@ class ModelBased(BaseStrategy):
         genomes, parents = self._variation.spread(first, self.rng), np.full(first, -1, dtype=np.int64)
         if first == n:
             return genomes, parents
-        belief = self._believer.believe(self.evidence)
+        belief = self._believe()
         pool = self._pool(belief)
         if not len(pool):
             return genomes, parents
         chosen = pool[self._choose(min(n - first, len(pool)), belief, pool)]
         return np.concatenate([genomes, chosen]), np.concatenate([parents, np.full(len(chosen), -1, dtype=np.int64)])
+
+    def _believe(self) -> Belief:
+        """The posterior that candidates are chosen by."""
+        return self._believer.believe(self.evidence)
 
     @property
     def evidence(self) -> Evidence:

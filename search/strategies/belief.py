@@ -9,6 +9,7 @@ Notation: N results, B genomes, M objectives, C constraints, R draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...predictors.features import Features, kernel_blocks
+from ...predictors.regressors.covariance import Block
 from ...predictors.regressors.gp import GaussianProcess
 from ..problem import Population, Problem
 
@@ -28,6 +30,8 @@ MOST_ROWS: Final = 600
 """Most results that a posterior is conditioned on at a fit: its cost grows with their cube."""
 
 Array = NDArray[np.float64]
+Encode = Callable[[Population], Array]
+"""[B, G] rows to [B, F] features of the models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Belief:
     def __init__(
         self,
         problem: Problem,
-        features: Features,
+        features: Encode,
         objectives: list[GaussianProcess | None],
         constraints: list[GaussianProcess],
     ) -> None:
@@ -94,6 +98,18 @@ class Belief:
                 out *= 1.0 - model.predict(x)[0].clip(0.0, 1.0)
         return out
 
+    def with_pending(self, genomes: Population) -> Belief:
+        """A belief that takes its own expectation for the results of genomes [P, G] that are being evaluated."""
+        if not len(genomes):
+            return self
+        x = self._features(genomes)
+        objectives = [None if model is None else model.with_pending(x) for model in self._objectives]
+        return Belief(self._problem, self._features, objectives, [model.with_pending(x) for model in self._constraints])
+
+    def encoded_by(self, features: Encode) -> Belief:
+        """The same models, asked through other `features`, for instance with a column fixed."""
+        return Belief(self._problem, features, self._objectives, self._constraints)
+
     def _known(self, genomes: Population) -> Array:
         """[B, M] minimised values of the objectives that need no evaluation, NaN for the others."""
         out = np.full((len(genomes), len(self._objectives)), np.nan)
@@ -108,15 +124,20 @@ class Believer:
 
     Args:
         problem: what is searched.
+        features: rows of the evidence to features of the models, and `blocks` the covariance over those; None = the
+            space's own.
 
     Attributes:
         fitted: results at the last fit of parameters; part of a strategy's state.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(
+        self, problem: Problem, features: Encode | None = None, blocks: Sequence[Block] | None = None
+    ) -> None:
         self._problem = problem
-        self._features = Features(problem.space)
-        self._blocks = kernel_blocks(self._features)
+        own = Features(problem.space)
+        self._features: Encode = features or own
+        self._blocks = kernel_blocks(own) if blocks is None else tuple(blocks)
         self._unknown = [objective.label not in problem.known for objective in problem.objectives]
         self._open = [i for i, item in enumerate(problem.constraints) if item.label not in problem.known]
         self.fitted = 0

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ...errors import ConfigError
+from ..fidelity.asha import ASHA
+from ..fidelity.hyperband import Hyperband, IterativeDeepeningHyperband
+from ..fidelity.mobster import MOBSTER
 from ..problem import Problem
 from ..strategy import Strategy
 from .bayesian import Bayesian
@@ -16,25 +19,38 @@ from .local_search import LocalSearch
 from .moboga import MOBOGA
 from .nsga2 import NSGA2
 from .nsga3 import NSGA3
+from .optuna_samplers import OptunaCMAES, OptunaGP, OptunaNSGA2, OptunaTPE
 from .predictor_evolution import PredictorEvolution
 from .random import RandomSearch
 from .regularized_evolution import RegularizedEvolution
 
-__all__ = ["STRATEGIES", "check", "get", "names", "options"]
+__all__ = ["STRATEGIES", "check", "get", "multi_fidelity", "names", "options"]
 
 STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
+    "asha": ASHA,
     "bayesian": Bayesian,
     "carbs": CARBS,
     "epnas": EPNAS,
+    "hyperband": Hyperband,
+    "iterative_deepening_hyperband": IterativeDeepeningHyperband,
     "local_search": LocalSearch,
     "moboga": MOBOGA,
+    "mobster": MOBSTER,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
+    "optuna_cmaes": OptunaCMAES,
+    "optuna_gp": OptunaGP,
+    "optuna_nsga2": OptunaNSGA2,
+    "optuna_tpe": OptunaTPE,
     "predictor_evolution": PredictorEvolution,
     "random": RandomSearch,
     "regularized_evolution": RegularizedEvolution,
 }
 """Name -> builder(problem, seed, **options)."""
+
+
+_KINDS: Final[Mapping[type, tuple[tuple[type, ...], str]]] = {int: ((int,), "an integer"), str: ((str,), "text")}
+"""By the type of an option's default: what may be given; a number where it is neither."""
 
 
 def names() -> list[str]:
@@ -54,6 +70,15 @@ def options(name: str) -> dict[str, object]:
     return {item.name: item.default for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def multi_fidelity(name: str) -> bool:
+    """Whether a strategy proposes evaluations with less than the full effort.
+
+    >>> multi_fidelity("asha"), multi_fidelity("random")
+    (True, False)
+    """
+    return bool(getattr(STRATEGIES.get(name), "multi_fidelity", False))
+
+
 def check(name: str, given: Mapping[str, object]) -> None:
     """Raise ConfigError for an unknown strategy or option or a wrong type, naming what is allowed."""
     allowed = options(name)
@@ -64,7 +89,7 @@ def check(name: str, given: Mapping[str, object]) -> None:
         default = allowed[key]
         if value is None and default is None:
             continue
-        kinds, words = ((int,), "an integer") if type(default) is int else ((int, float), "a number")
+        kinds, words = _KINDS.get(type(default), ((int, float), "a number"))
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ConfigError(f"strategy.options.{key}", value, f"{words} (default {default})")
 

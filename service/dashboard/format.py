@@ -28,20 +28,26 @@ __all__ = [
 _LABELS: Final = {
     "accuracy": "Accuracy",
     "energy_mj": "Energy",
+    "flash_bytes": "Flash",
     "latency_ms": "Latency",
     "macs": "MACs",
     "memory_bytes": "Memory",
     "params": "Parameters",
     "power_w": "Power",
+    "sram_bytes": "SRAM",
 }
 
 _UNITS: Final = {"energy_mj": "mJ", "latency_ms": "ms", "power_w": "W"}
 """Units of quantities that are shown as stored."""
 
+_BYTES: Final = ((1e9, 1e-9, "GB"), (1e6, 1e-6, "MB"), (1e3, 1e-3, "kB"), (0.0, 1.0, "B"))
+
 _SCALES: Final = {
     "latency_ms": ((1e3, 1e-3, "s"),),
     "energy_mj": ((1e3, 1e-3, "J"),),
-    "memory_bytes": ((1e9, 1e-9, "GB"), (1e6, 1e-6, "MB"), (1e3, 1e-3, "kB"), (0.0, 1.0, "B")),
+    "flash_bytes": _BYTES,
+    "memory_bytes": _BYTES,
+    "sram_bytes": _BYTES,
     "macs": ((1e9, 1e-9, "G"), (1e6, 1e-6, "M"), (1e3, 1e-3, "k")),
     "params": ((1e9, 1e-9, "G"), (1e6, 1e-6, "M"), (1e3, 1e-3, "k")),
 }
@@ -116,7 +122,7 @@ def choose_format(name: str, values: Iterable[float | None]) -> QuantityFormat:
     decimals = 0 if reference <= 0 else min(max(2 - math.floor(math.log10(reference)), 0), 6)
     if name in _FRACTIONS:
         decimals = min(decimals, 2)
-    if unit in ("", "B") and name in ("params", "macs", "memory_bytes"):
+    if unit in ("", "B") and name in _SCALES and name not in _UNITS:
         decimals = 0
     return QuantityFormat(label=label_of(name), unit=unit, factor=factor, decimals=decimals)
 

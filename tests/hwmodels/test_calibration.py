@@ -61,3 +61,30 @@ def test_report_golden_values():
     assert (report["within_5_percent"], report["within_10_percent"], report["n"]) == (0.75, 1.0, 4.0)
     assert report["rmse"] == pytest.approx(np.sqrt((0.12**2 + 0.16**2) / 4))
     assert report["mape"] == pytest.approx((0.06 + 0.04) / 4)
+
+
+def test_report_holds_stated_uncertainty_against_errors():
+    measured = np.full(100, 2.0)
+    predicted = measured + np.random.default_rng(0).normal(scale=0.1, size=100)
+    report = held_out_report(predicted, measured, np.full(100, 0.1))
+    assert report["coverage_1sd"] == pytest.approx(0.68, abs=0.12)
+    assert report["coverage_2sd"] == pytest.approx(0.95, abs=0.05)
+    assert held_out_report(predicted, measured, np.full(100, 0.01))["coverage_2sd"] < 0.3
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_report_refuses_what_cannot_be_measured(value):
+    with pytest.raises(PredictorError, match="must be finite and positive"):
+        held_out_report(np.ones(3), np.array([1.0, value, 1.0]))
+
+
+def test_disturbed_networks_do_not_move_the_fit():
+    rng = np.random.default_rng(2)
+    alone, counts = _world(rng)
+    networks = 0.02 + counts @ (1.1 * alone - 0.003)
+    networks *= 1.0 + 0.01 * rng.normal(size=len(networks))
+    steady = calibrate(alone, counts, networks)
+    networks[[3, 17, 40]] *= [2.5, 0.3, 1.8]
+    found = calibrate(alone, counts, networks)
+    assert (steady.disturbed, found.disturbed) == (0, 3)
+    assert found.loo_relative_rmse == pytest.approx(steady.loo_relative_rmse, rel=0.3)

@@ -6,7 +6,7 @@ import pytest
 
 from archsmith.errors import ConfigError
 from archsmith.hwmodels import catalog
-from archsmith.hwmodels.device import Figure, load_device
+from archsmith.hwmodels.device import BYTES_PER_VALUE, KINDS, Figure, load_device
 
 GOOD = "name: toy\ntitle: A toy\nkind: cpu\n"
 
@@ -33,6 +33,11 @@ def test_good_file_is_read():
             GOOD + "caches_kib:\n  l9: {value: 2, source: x}\n",
             r"line 5: caches_kib\.l9: got 'l9'; allowed: the keys l1d",
         ),
+        (GOOD + "sram: 3\n", r"line 4: sram: .*allowed: sram_kib\. The unit is part of the key"),
+        (
+            GOOD + "peak_gmacs_per_s:\n  int4: {value: 2, source: x}\n",
+            r"got 'int4'; allowed: the keys float32, float16, bfloat16, int16, int8",
+        ),
         (GOOD + "caches_kib: 3\n", "a mapping with keys among l1d"),
         (GOOD + "name: again\n", r"line 4: name: .*each key once"),
         ("name: toy\nkind: cpu\n", r"Add \['title'\]"),
@@ -50,17 +55,49 @@ def test_identity_changes_with_any_figure():
     assert device.identity == catalog.get("raspberry_pi_4").identity != other.identity
 
 
+NEEDED = {
+    "h200", "h100", "a100", "v100", "t4", "rtx_4090", "xeon_gold_6240", "epyc_9654", "raspberry_pi_4", "raspberry_pi_5",
+    "jetson_orin_nano", "cortex_a76", "cortex_a55", "edge_tpu", "eyeriss", "tpu_v1", "stm32f746", "host",
+}  # fmt: skip
+
+
+def test_catalog_holds_every_class_of_device():
+    assert set(catalog.names()) >= NEEDED
+    assert {catalog.get(name).kind for name in catalog.names()} == set(KINDS)
+
+
 @pytest.mark.parametrize("name", catalog.names())
 def test_shipped_file_is_complete_enough_for_energy(name):
     device = catalog.get(name)
     assert device.name == name
-    assert device.energy_per_mac_pj["float32"].value > 0
+    assert device.data_type in device.energy_per_mac_pj
     assert None not in (device.energy_per_byte_pj, device.idle_power_w, device.energy_relative_std)
     if device.busy_power_w is not None:
-        # The MAC term may not explain more than the power between idle and busy.
+        # The MAC term may not explain more than the power between idle and busy, in any data type.
         dynamic_w = device.busy_power_w.value - device.idle_power_w.value
-        mac_w = device.energy_per_mac_pj["float32"].value * device.peak_gmacs_per_s["float32"].value * 1e-3
-        assert mac_w == pytest.approx(dynamic_w, rel=0.02)
+        for data_type, rate in device.peak_gmacs_per_s.items():
+            mac_w = device.energy_per_mac_pj[data_type].value * rate.value * 1e-3
+            assert mac_w == pytest.approx(dynamic_w, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name != "host"])
+def test_shipped_file_is_complete_enough_for_latency(name):
+    device = catalog.get(name)
+    assert device.data_type in device.peak_gmacs_per_s
+    assert device.memory_bandwidth_gb_per_s is not None
+    assert set(device.peak_gmacs_per_s) == set(device.energy_per_mac_pj)
+    # Narrower numbers never run slower.
+    by_size = sorted(device.peak_gmacs_per_s, key=lambda data_type: -BYTES_PER_VALUE[data_type])
+    rates = [device.peak_gmacs_per_s[data_type].value for data_type in by_size]
+    assert rates == sorted(rates)
+    if device.kind == "microcontroller":
+        assert None not in (device.sram_kib, device.flash_kib)
+
+
+def test_data_type_is_float32_where_the_device_computes_in_it():
+    assert catalog.get("raspberry_pi_5").data_type == "float32"
+    assert catalog.get("edge_tpu").data_type == "int8"
+    assert load_device(GOOD).data_type == "float32"
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -74,3 +111,4 @@ def test_host_is_detected_and_measured():
     assert device.memory_mib.value > 64
     assert device.memory_bandwidth_gb_per_s.source.startswith("measured:")
     assert device.peak_gmacs_per_s["float32"].value > 0.01
+    assert catalog.get("host", measured=True).peak_gmacs_per_s == device.peak_gmacs_per_s  # measured once

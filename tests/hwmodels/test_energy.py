@@ -9,15 +9,16 @@ from archsmith.errors import DeviceError, PredictorError
 from archsmith.hwmodels import catalog
 from archsmith.hwmodels.cost import CostModel, Prediction
 from archsmith.hwmodels.device import load_device
-from archsmith.hwmodels.energy import EnergyModel, bytes_moved, fused
-from archsmith.spaces.op import Tensor, make_op, total_macs
+from archsmith.hwmodels.energy import EnergyModel, EnergyTerms, fit_terms
+from archsmith.hwmodels.traffic import bytes_moved, traffic
+from archsmith.spaces.op import total_macs
 
 DEVICE = load_device(
     """
 name: toy
 title: A toy
 kind: cpu
-energy_per_mac_pj: {float32: {value: 10, source: test}}
+energy_per_mac_pj: {float32: {value: 10, source: test}, int8: {value: 2, source: test}}
 energy_per_byte_pj: {value: 100, source: test}
 idle_power_w: {value: 2, source: test}
 energy_relative_std: {value: 0.3, source: test}
@@ -40,20 +41,6 @@ class ConstantLatency:
         return {}
 
 
-def _conv_norm_act():
-    conv = make_op("conv", "conv2d", Tensor("x", (2, 4, 4)), out_channels=3, kernel=1)
-    norm = make_op("norm", "batch_norm", conv.output)
-    return (conv, norm, make_op("act", "activation", norm.output, function="relu"))
-
-
-def test_fused_ops_move_weights_only():
-    ops = _conv_norm_act()
-    assert fused(ops) == (False, True, True)
-    # input 2*16, output 3*16, weights 6, norm 6 floats
-    assert bytes_moved(ops) == 4 * (32 + 48 + 6 + 6)
-    assert fused(ops[2:]) == (False,)
-
-
 def test_energy_is_work_plus_traffic_plus_waiting(tiny):
     model = EnergyModel(DEVICE, ConstantLatency())
     genomes = tiny.sample(30, np.random.default_rng(0))
@@ -67,6 +54,70 @@ def test_energy_is_work_plus_traffic_plus_waiting(tiny):
     assert found.in_range.tolist() == [False] + [True] * 29
     assert isinstance(model, CostModel)
     assert model.report() == {}
+
+
+def test_data_type_changes_the_work_and_its_price(tiny):
+    model = EnergyModel(DEVICE, ConstantLatency(), data_type="int8")
+    genomes = tiny.sample(5, np.random.default_rng(0))
+    for row, genome in enumerate(genomes):
+        ops = tiny.ops(tiny.decode(genome))
+        millijoules = 1e-9 * (2 * total_macs(ops) + 100 * bytes_moved(ops, "int8")) + 2 * 5.0
+        assert model.predict(tiny, genomes).mean[row] == pytest.approx(millijoules, rel=1e-12)
+    with pytest.raises(DeviceError, match=r"no energy_per_mac_pj\.float16 \(it has float32, int8\)"):
+        EnergyModel(DEVICE, ConstantLatency(), data_type="float16")
+
+
+PRIOR = EnergyTerms(mac_pj=10, weight_byte_pj=100, activation_byte_pj=100, idle_power_w=2, relative_std=0.3)
+TRUE = EnergyTerms(mac_pj=25, weight_byte_pj=300, activation_byte_pj=60, idle_power_w=1, relative_std=0.0)
+
+
+def _work(tiny, n):
+    rows = []
+    for genome in tiny.sample(n, np.random.default_rng(1)):
+        ops = tiny.ops(tiny.decode(genome))
+        moved = traffic(ops)
+        rows.append((total_macs(ops), moved.weight_bytes, moved.activation_bytes, 1e-3 * len(ops)))
+    return np.array(rows, dtype=np.float64)
+
+
+def test_terms_are_recovered_from_exact_measurements(tiny):
+    work = _work(tiny, 200)
+    found, errors = fit_terms(work, work @ TRUE.coefficients, PRIOR)
+    assert found.coefficients == pytest.approx(TRUE.coefficients, rel=0.1)
+    assert found.weight_share == pytest.approx(300 / 360, rel=0.05)
+    assert errors["within_5_percent"] == 1.0
+    assert errors["n"] == 200
+
+
+def test_calibrated_energy_beats_the_file_from_few_noisy_measurements(tiny):
+    rng = np.random.default_rng(0)
+    work = _work(tiny, 300)
+    measured = work @ TRUE.coefficients * rng.lognormal(0.0, 0.03, len(work))
+    found, errors = fit_terms(work[:10], measured[:10], PRIOR)
+    before = np.abs(work[10:] @ PRIOR.coefficients / measured[10:] - 1).mean()
+    after = np.abs(work[10:] @ found.coefficients / measured[10:] - 1).mean()
+    assert after < 0.06 < before
+    assert errors["relative_rmse"] == found.relative_std < 0.1
+
+
+def test_idle_power_that_was_subtracted_is_not_fitted(tiny):
+    genomes = tiny.sample(20, np.random.default_rng(2))
+    model = EnergyModel(DEVICE, ConstantLatency())
+    work = model._work.total(tiny, genomes)
+    measured = 3 * work @ model.terms.coefficients[:3]
+    fitted = model.calibrated(tiny, genomes, measured, idle_included=False)
+    assert fitted.terms.idle_power_w == 2
+    assert fitted.terms.mac_pj == pytest.approx(30, rel=1e-6)
+    assert fitted.report()["n"] == 20
+    assert fitted.predict(tiny, genomes).source == "predicted:calibrated-energy"
+
+
+def test_too_few_or_broken_measurements_are_refused(tiny):
+    work = _work(tiny, 8)
+    with pytest.raises(PredictorError, match="got 4 measured networks; at least 5"):
+        fit_terms(work[:4], np.ones(4), PRIOR)
+    with pytest.raises(PredictorError, match="finite and positive"):
+        fit_terms(work, np.array([1.0] * 7 + [np.nan]), PRIOR)
 
 
 def test_missing_term_or_foreign_latency_is_an_error():

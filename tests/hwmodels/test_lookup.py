@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from archsmith import spaces
-from archsmith.errors import DeviceError, PredictorError
+from archsmith.errors import DeviceError, PredictorError, SpaceError
 from archsmith.hwmodels import catalog
 from archsmith.hwmodels.cost import CostModel
+from archsmith.hwmodels.kernels import Kernels
 from archsmith.hwmodels.latency import LatencySettings, fit_latency, measure_network
 from archsmith.hwmodels.lookup import LookupModel
 from archsmith.hwmodels.measure.timer import TimerSettings
-from archsmith.hwmodels.probing import ProbeSettings
+from archsmith.hwmodels.probing import Probes, ProbeSettings
+from archsmith.spaces.op import op_signature
 
 SIMULATED = dataclasses.replace(catalog.get("raspberry_pi_4"), name="simulated")
 FEW = LatencySettings(
@@ -91,6 +93,56 @@ def test_another_space_is_refused(tiny, additive_device):
         fit(tiny, additive_device).predict(digits, digits.sample(2, np.random.default_rng(0)))
 
 
+def test_measurements_that_cannot_be_are_refused(tiny, additive_device, tmp_path):
+    kernels = Kernels(tiny)
+    genomes = tiny.sample(30, np.random.default_rng(0))
+    good = Probes(
+        kernel_ms=np.ones(len(kernels.ops)), genomes=genomes, network_ms=np.ones(30), held_out=8, noisy=0
+    )  # fmt: skip
+    assert LookupModel.fit(tiny, kernels, good, device="simulated").report()["n"] == 8
+    for value in (np.nan, 0.0, -1.0, np.inf):
+        wrong = good.network_ms.copy()
+        wrong[3] = value
+        with pytest.raises(PredictorError, match="finite and positive"):
+            LookupModel.fit(tiny, kernels, dataclasses.replace(good, network_ms=wrong), device="simulated")
+    wrong = good.kernel_ms.copy()
+    wrong[0] = 0.0
+    with pytest.raises(PredictorError, match="kernel latencies must be positive"):
+        LookupModel.fit(tiny, kernels, dataclasses.replace(good, kernel_ms=wrong), device="simulated")
+    digits = spaces.get("mobilenet", "digits")
+    with pytest.raises(SpaceError, match=r"genomes: got shape \(30, 12\)"):
+        LookupModel.fit(digits, Kernels(digits), good, device="simulated")
+    with pytest.raises(PredictorError, match="measured for another space"):
+        LookupModel.fit(tiny, kernels, dataclasses.replace(good, kernel_ms=np.ones(3)), device="simulated")
+
+
+def test_networks_visited_thrice_are_not_moved_by_one_disturbance(tiny, additive_device):
+    seen: dict[object, int] = {}
+    undisturbed = additive_device.measure
+
+    def measure(ops):
+        found = undisturbed(ops)
+        visit = seen[op_signature(ops)] = seen.get(op_signature(ops), 0) + 1
+        networks = len(ops) > 20
+        return dataclasses.replace(found, value=3 * found.value) if networks and visit == 1 and measure.odd() else found
+
+    rng = np.random.default_rng(0)
+    measure.odd = lambda: rng.random() < 0.3
+    additive_device.measure = measure
+    stds = []
+    for visits in (1, 3):
+        seen.clear()
+        probes = dataclasses.replace(FEW.probes, visits=visits)
+        stds.append(fit(tiny, additive_device, dataclasses.replace(FEW, probes=probes)).relative_std)
+    assert stds[1] < 1e-9 < 0.1 < stds[0]
+
+
+def test_stated_uncertainty_is_held_against_networks_that_no_fit_saw(tiny, crooked_device):
+    report = fit(tiny, crooked_device).report()
+    assert 0.4 < report["coverage_1sd"] <= report["coverage_2sd"] <= 1.0
+    assert report["coverage_2sd"] > 0.85
+
+
 class Killed(Exception):
     pass
 
@@ -106,7 +158,7 @@ def test_killed_fit_resumes_without_measuring_twice(tiny, additive_device, tmp_p
     log.write_bytes(log.read_bytes() + b'{"key": "torn')
     steps = []
     model = fit(tiny, additive_device, directory=tmp_path, progress=lambda done, total, _: steps.append((done, total)))
-    assert additive_device.measured == len(steps) == steps[-1][0] == steps[-1][1]
+    assert additive_device.measured == steps[-1][0] == steps[-1][1] == 40 + len(steps)
     assert additive_device.restored == {"clock": 1.0}
     fresh = fit(tiny, additive_device)
     assert np.array_equal(model.table_ms, fresh.table_ms)
