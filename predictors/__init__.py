@@ -1,0 +1,7 @@
+"""Predictors: what an architecture will be, learnt from what was observed."""
+
+from __future__ import annotations
+
+from .cost.transfer import FewShotTransfer
+
+__all__ = ["FewShotTransfer"]

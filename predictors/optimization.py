@@ -20,8 +20,8 @@ __all__ = [
     "set_learning_rate",
 ]
 
-OPTIMIZERS: Final = ("adamw", "sgd")
-"""`sgd` has Nesterov momentum 0.9."""
+OPTIMIZERS: Final = ("adamw", "rmsprop", "sgd")
+"""`sgd` has Nesterov momentum 0.9, `rmsprop` momentum 0.9."""
 
 
 def make_optimizer(module: nn.Module, name: str, *, weight_decay: float) -> torch.optim.Optimizer:
@@ -31,6 +31,8 @@ def make_optimizer(module: nn.Module, name: str, *, weight_decay: float) -> torc
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=0.0, alpha=0.9, eps=1e-3, momentum=0.9)
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
     raise ConfigError("optimizer", name, ", ".join(OPTIMIZERS))

@@ -19,6 +19,7 @@ from ..spaces.architecture import Architecture
 from ..spaces.space import SearchSpace
 from .evaluation import measure_accuracy
 from .optimization import OPTIMIZERS, channels_last, learning_rate, make_optimizer, pick_device, set_learning_rate
+from .recipe import check_recipe, recipe_of
 from .runtime import thread_count, torch_threads
 from .supernet.checkpoint import write_tensors
 from .supernet.losses import label_loss
@@ -47,7 +48,7 @@ class StandaloneSettings:
     Attributes:
         steps: optimiser steps; 200 take 4 to 5 s of one core for a median network.
         batch_size: images per step. Smaller ones spend their time on calls, larger ones make too few steps.
-        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.9).
+        optimizer: ``adamw``, ``rmsprop`` or ``sgd`` (Nesterov momentum 0.9).
         learning_rate: peak; reached after the warm-up, then a half cosine down to 0. So short a training wants it high.
         warmup: share of the steps with a rising learning rate; long, because the peak is high.
         weight_decay: on weights, not on biases and norms.
@@ -193,7 +194,7 @@ def build_trainer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], di
 
     Args:
         config: JSON-able: ``space`` and ``task``, each {name, preset, options}; ``settings``, `StandaloneSettings` by
-            field name, may be left out.
+            field name, may be left out; ``recipe_genes``, whether genes called ``recipe.<setting>`` override them.
 
     Returns:
         {"genome": [G] ints, "seed": int, "fidelity": share of the steps, "test": bool, "weights_path": path or None} ->
@@ -203,10 +204,14 @@ def build_trainer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], di
     torch.set_num_threads(1)
     space, task = build_space_and_task(config)
     settings = StandaloneSettings.from_json(config.get("settings", {}))
+    joint = bool(config.get("recipe_genes", False))
+    if joint:
+        check_recipe(space, settings)
 
     def train(item: Mapping[str, Any]) -> dict[str, Any]:
         architecture = space.decode(np.asarray(item["genome"], dtype=np.int16))
-        recipe = dataclasses.replace(settings, steps=max(round(settings.steps * float(item.get("fidelity", 1.0))), 1))
+        recipe = recipe_of(settings, architecture) if joint else settings
+        recipe = dataclasses.replace(recipe, steps=max(round(recipe.steps * float(item.get("fidelity", 1.0))), 1))
         result = train_standalone(
             space, architecture, task, recipe, seed=int(item.get("seed", 0)), test=bool(item.get("test", False))
         )

@@ -109,7 +109,7 @@ class Comparison:
         evaluations: [C] numbers of evaluations at the checkpoints.
         reference: [M] minimised reference point, the same for all.
         curves: one per contender, the baseline first.
-        sensitivity: by strategy, the curves of its settings varied one at a time.
+        sensitivity: by contender, its own curve and those of its settings varied one at a time.
     """
 
     objectives: tuple[str, ...]
@@ -203,41 +203,42 @@ def compare(
         raise ConfigError("seeds", list(seeds), "at least one, each once")
     entered = [item for item in contenders if item.strategy != BASELINE]
     everyone = [Contender(BASELINE), *entered]
-    varied = {item.strategy: _allowed(problem, variants(item)) for item in entered} if sensitivity else {}
-    runs = [*everyone, *(variant for group in varied.values() for variant in group)]
-    for item in runs:
+    for item in everyone:
         catalog.check(item.strategy, item.options)
-    recorded: list[list[Results]] = []
-    seconds: list[list[float]] = []
-    total, done = len(runs) * len(seeds), 0
+    varied = {item.label: _allowed(problem, variants(item)) for item in entered} if sensitivity else {}
+    runs = [*everyone, *(variant for group in varied.values() for variant in group)]
+    recorded = list[list[tuple[Results, float]]]()
     for item in runs:
         recorded.append([])
-        seconds.append([])
         for seed in seeds:
-            results, spent = _run(problem, evaluator, item, seed=seed, trials=trials, batch=batch)
-            recorded[-1].append(results)
-            seconds[-1].append(spent)
-            done += 1
+            recorded[-1].append(_run(problem, evaluator, item, seed=seed, trials=trials, batch=batch))
             if progress is not None:
-                progress(done, total, f"{item.label}, seed {seed}")
+                done = (len(recorded) - 1) * len(seeds) + len(recorded[-1])
+                progress(done, len(runs) * len(seeds), f"{item.label}, seed {seed}")
     evaluations = np.unique(np.linspace(batch, trials, CHECKPOINTS).round().astype(np.int64).clip(1, trials))
-    reference = _reference([results for group in recorded[: len(everyone)] for results in group])
-    curves = [
-        Curve(
-            contender=item,
-            hypervolume=np.array([_trace(results, evaluations, reference) for results in group]),
-            proposing_s=np.array(spent),
-        )
-        for item, group, spent in zip(runs, recorded, seconds, strict=True)
-    ]
+    reference = _reference([results for group in recorded[: len(everyone)] for results, _ in group])
+    curves = [_curve(item, group, evaluations, reference) for item, group in zip(runs, recorded, strict=True)]
     rest = iter(curves[len(everyone) :])
-    by_strategy = {item.strategy: curve for item, curve in zip(everyone, curves, strict=False)}
+    first = {curve.contender.label: curve for curve in curves[: len(everyone)]}
     return Comparison(
         objectives=tuple(objective.label for objective in problem.objectives),
         evaluations=evaluations,
         reference=reference,
         curves=tuple(curves[: len(everyone)]),
-        sensitivity={name: (by_strategy[name], *(next(rest) for _ in group)) for name, group in varied.items()},
+        sensitivity={label: (first[label], *(next(rest) for _ in group)) for label, group in varied.items()},
+    )
+
+
+def _curve(
+    contender: Contender,
+    runs: list[tuple[Results, float]],
+    evaluations: NDArray[np.int64],
+    reference: NDArray[np.float64],
+) -> Curve:
+    return Curve(
+        contender=contender,
+        hypervolume=np.array([_trace(results, evaluations, reference) for results, _ in runs]),
+        proposing_s=np.array([seconds for _, seconds in runs]),
     )
 
 

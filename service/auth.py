@@ -24,7 +24,12 @@ from .store.store import Store
 __all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of", "main", "principal_of"]
 
 _KEY = re.compile(r"nas_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
-_RANK: Final = {Role.VIEWER: 0, Role.EDITOR: 1, Role.ADMIN: 2}
+_INCLUDES: Final = {
+    Role.VIEWER: frozenset({Role.VIEWER}),
+    Role.DEVICE: frozenset({Role.DEVICE}),
+    Role.EDITOR: frozenset({Role.VIEWER, Role.DEVICE, Role.EDITOR}),
+    Role.ADMIN: frozenset(Role),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ class Principal:
 
     def may(self, role: Role) -> bool:
         """Whether its role includes `role`."""
-        return _RANK[self.role] >= _RANK[role]
+        return role in _INCLUDES[self.role]
 
 
 LOCAL: Final = Principal(name="local", role=Role.ADMIN)

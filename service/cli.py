@@ -193,6 +193,25 @@ def export(
     errors.print(f"{len(files)} files in {folder}/")
 
 
+@app.command("export-optuna")
+def export_optuna(
+    search: SearchArgument,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage; default sqlite:///<name>-<number>.db.")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study; default <name>-<number>.")] = None,
+    server: ServerOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Write the trials of a search as an Optuna study, which optuna-dashboard opens."""
+    from .commands.connection import connect
+    from .commands.exporting import write_study
+
+    with connect(_settings(), server, api_key) as client:
+        handle = client.searches.get(search)
+        storage = storage or f"sqlite:///{handle.resource.name}-{handle.resource.number}.db"
+        name, count = write_study(handle, storage, study)
+    errors.print(f"{count} trials in study {name!r}; look at them with: optuna-dashboard {storage}")
+
+
 @app.command()
 def agent(
     server: Annotated[str | None, typer.Option(envvar="ARCHSMITH_SERVER", help="Address of the server.")] = None,

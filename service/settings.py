@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     lease_ttl_s: float = Field(
         default=60.0, gt=0, description="Seconds after which work of a silent worker is given to another."
     )
+    device_patience_s: float = Field(
+        default=900.0, gt=0, description="Seconds of silence of a device's agent after which a search gives up on it."
+    )
     poll_s: float = Field(default=1.0, gt=0, description="Seconds between two looks of an idle worker for work.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
 

@@ -31,7 +31,8 @@ class SupernetSettings:
             to the largest, and the differences drown.
         batch_size: images per step; all paths of a step see the same images.
         sampler: which paths a step trains, one of `SAMPLERS`.
-        random_paths: random paths per step beside the largest and the smallest.
+        random_paths: random paths per step, beside the largest and the smallest where the sampler runs these.
+        rivals: candidates per random path of the attentive samplers.
         smallest_share: of the steps that train the smallest path; 1 is the published sandwich rule. A path trained in
             every step is believed better than it becomes alone (94.7 % against 90.1 %), which misleads a search at
             the small end; never singled out, it scores 89.2 %.
@@ -54,6 +55,7 @@ class SupernetSettings:
     batch_size: int = 64
     sampler: str = "sandwich"
     random_paths: int = 2
+    rivals: int = 3
     smallest_share: float = 1.0
     optimizer: str = "sgd"
     learning_rate: float = 0.1
@@ -74,6 +76,7 @@ class SupernetSettings:
         for name in ("batch_size", "calibration_batch_size"):
             _check_int(name, getattr(self, name), 2)  # a batch norm needs more than one value
         _check_int("random_paths", self.random_paths, 0)
+        _check_int("rivals", self.rivals, 1)
         for name in ("weight_decay", "max_grad_norm"):
             _check_number(name, getattr(self, name), 0.0, None)
         for name in ("learning_rate", "temperature"):

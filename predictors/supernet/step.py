@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from ...spaces.architecture import Architecture
 from ...spaces.elastic.supernet import Supernet
 from ..optimization import channels_last
 from ..tasks.task import Samples
 from .losses import DISTILLATIONS, label_loss
-from .samplers import Path, Target
+from .path import Path, Target
 
 if TYPE_CHECKING:
     from .settings import SupernetSettings
@@ -34,7 +36,7 @@ def backward(
     losses: list[Tensor] = []
     outputs: list[Tensor] = []
     for path in paths:
-        logits = supernet(inputs, path.architecture)
+        logits = supernet(inputs, _picked(supernet, path, batch))
         if path.target is Target.TEACHER:
             assert outputs, "the first path of a step learns from labels"
             loss = distil(logits, outputs[0], settings.temperature)
@@ -44,3 +46,14 @@ def backward(
         losses.append(loss.detach())
         outputs.append(logits.detach())
     return losses, outputs
+
+
+@torch.no_grad()
+def _picked(supernet: Supernet, path: Path, batch: Samples) -> Architecture:
+    """The path's architecture, or the one among its rivals that the sampler prefers on these samples."""
+    if not path.rivals:
+        return path.architecture
+    candidates = (path.architecture, *path.rivals)
+    inputs = channels_last(batch.inputs)
+    losses = torch.stack([label_loss(supernet(inputs, item), batch.labels) for item in candidates])
+    return candidates[int(losses.argmin() if path.prefer == "best" else losses.argmax())]

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...errors import PredictorError
+from ...predictors.recipe import evaluation_keys, recipe_of
 from ...predictors.training import StandaloneSettings
 from ...spaces.architecture import Architecture
+from ...spaces.digest import hex_digest
 from ..pool import open_pool
 from .contracts import ResultStore, StoredResult, identity_of
 from .prepare import Setting
 
-__all__ = ["Trained", "standalone_identity", "train_alone"]
+__all__ = ["Trained", "name_of", "standalone_identity", "train_alone"]
 
 TRAINER = "archsmith.predictors.training:build_trainer"
 WEIGHTS = "weights.safetensors"
@@ -47,7 +51,7 @@ def train_alone(
         store: keeps each finished training under its identity.
 
     Returns:
-        By architecture key.
+        By `name_of`.
 
     Raises:
         PredictorError: a training failed; those that finished are kept.
@@ -59,7 +63,7 @@ def train_alone(
         if found is None:
             missing.append(architecture)
         else:
-            trained[architecture.key] = _trained(architecture, found)
+            trained[name_of(setting, architecture)] = _trained(architecture, found)
     reused = len(trained)
     on_trained(reused, reused)
     if not missing:
@@ -71,7 +75,7 @@ def train_alone(
             summary = {key: answer[key] for key in ("valid_accuracy", "test_accuracy", "seconds")}
             identity = standalone_identity(setting, architecture)
             kept = store.keep(KIND, identity, store.scratch(KIND, identity), summary | {"key": architecture.key})
-            trained[architecture.key] = _trained(architecture, kept)
+            trained[name_of(setting, architecture)] = _trained(architecture, kept)
         on_trained(len(trained), reused)
 
     answers = _run(setting, [_item(setting, store, architecture) for architecture in missing], on_done)
@@ -87,7 +91,7 @@ def _run(
     setting: Setting, items: list[dict[str, Any]], on_done: Callable[[int, dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
     plan = setting.plan
-    config = setting.worker_config | {"settings": dict(plan.standalone)}
+    config = setting.worker_config | {"settings": dict(plan.standalone), "recipe_genes": setting.joint}
     with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
         return pool.map(items, on_done)
 
@@ -102,9 +106,19 @@ def _item(setting: Setting, store: ResultStore, architecture: Architecture) -> d
     }
 
 
+def name_of(setting: Setting, architecture: Architecture) -> str:
+    """What tells trained networks apart: the key, and the recipe where genes decide it."""
+    if not setting.joint:
+        return architecture.key
+    genome = np.array([architecture.genome], dtype=np.int16)
+    return hex_digest(evaluation_keys(setting.space, genome)[0])
+
+
 def standalone_identity(setting: Setting, architecture: Architecture) -> str:
     """Hash of everything that decides the trained weights."""
     settings = StandaloneSettings.from_json(setting.plan.standalone)
+    if setting.joint:
+        settings = recipe_of(settings, architecture)
     return identity_of(
         key=architecture.key,
         task=setting.task.identity,

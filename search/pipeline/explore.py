@@ -79,7 +79,8 @@ def problem_of(setting: SearchSetting, models: Costs) -> Problem:
         objectives=plan.objectives,
         constraints=plan.constraints,
         known=models.known,
-        equivalence=plan.evaluator.kind != "table",
+        # Rows of a table are candidates of their own, and so are recipes, which no architecture's key tells apart.
+        equivalence=plan.evaluator.kind != "table" and not setting.joint,
     )
 
 
@@ -132,8 +133,8 @@ def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder
     results = teller.all
     if results is None or teller.reference is None:
         raise StrategyError(
-            f"search: {len(results) if results else 0} trials, none of them feasible, so there is no front. Raise the "
-            "budget, loosen the constraints, or look at the failed trials."
+            f"search: {len(results) if results else 0} trials, none of them feasible at full effort, so there is no "
+            "front. Raise the budget, loosen the constraints, or look at the failed trials."
         )
     return Exploration(
         problem=problem,

@@ -17,8 +17,10 @@ from ...hwmodels.latency import LatencySettings
 from ...hwmodels.measure.onnx_runtime import DATA_TYPES as MEASURED_TYPES
 from ...hwmodels.measure.timer import TimerSettings
 from ...hwmodels.roofline import RooflineModel
+from ...predictors.recipe import check_recipe, recipe_genes
 from ...predictors.tasks import catalog as tasks
 from ...predictors.tasks.task import Task
+from ...predictors.training import StandaloneSettings
 from ...spaces.space import SearchSpace
 from ..feasibility import check_feasible
 from ..problem import Population, Problem, Quantity
@@ -39,6 +41,11 @@ class SearchSetting:
 
     plan: Plan
     space: SearchSpace
+
+    @property
+    def joint(self) -> bool:
+        """Whether the space's recipe genes decide how candidates are trained."""
+        return self.plan.evaluator.kind == "standalone" and bool(recipe_genes(self.space))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,8 @@ def build_setting(plan: Plan, lab: DeviceLab | None = None) -> Setting:
         raise ConfigError("task", None, f"one of {', '.join(tasks.names())}", "Only a table needs none.")
     task = tasks.get(plan.task.name, **plan.task.options)
     _check_fit(space, task)
+    if plan.evaluator.kind == "standalone":
+        check_recipe(space, StandaloneSettings.from_json(plan.standalone))
     device_by_name = {name: (lab.device(name) if lab else None) or devices.get(name) for name in plan.devices}
     _check_devices(plan, space, device_by_name, lab)
     device_free = tuple(c for c in plan.constraints if c.device is None and c.name in FREE_QUANTITIES)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ...spaces.digest import hex_digest
 from ...spaces.space import SearchSpace
 from ..evaluators import Measured, Measurer
+from ..problem import Population
 from ..strategy import Proposals
 from .contracts import ResultStore
 
@@ -26,16 +29,25 @@ class Remembered:
         recipe: identity of everything that decides a value but the architecture and the seed.
         seed: of the evaluation.
         source: of the values, as `measure` tells it.
+        keys: tells keys; None = the space's, which are those of architectures.
 
     Attributes:
         reused: how many evaluations were saved so far.
     """
 
     def __init__(
-        self, measure: Measurer, space: SearchSpace, store: ResultStore, *, recipe: str, seed: int, source: str
+        self,
+        measure: Measurer,
+        space: SearchSpace,
+        store: ResultStore,
+        *,
+        recipe: str,
+        seed: int,
+        source: str,
+        keys: Callable[[Population], NDArray[np.uint64]] | None = None,
     ) -> None:
         self._measure = measure
-        self._space = space
+        self._keys = keys or space.keys
         self._store = store
         self._recipe = recipe
         self._seed = seed
@@ -59,7 +71,7 @@ class Remembered:
         )
 
     def _at(self, proposals: Proposals, fidelity: float) -> Measured:
-        keys = [hex_digest(key) for key in self._space.keys(proposals.genomes)]
+        keys = [hex_digest(key) for key in self._keys(proposals.genomes)]
         known = dict(self._store.evaluated(self._recipe, self._seed, keys, fidelity=fidelity))
         first: dict[str, int] = {}
         for row, key in enumerate(keys):

@@ -6,6 +6,7 @@ returns is the same for equal proposals; what was evaluated before, by whichever
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from ...predictors.recipe import evaluation_keys
 from ...predictors.tables.table import ACCURACY, Table
 from ...predictors.tables.table import SOURCE as TABLE_SOURCE
 from ...predictors.training import SOURCE as STANDALONE_SOURCE
@@ -99,7 +101,9 @@ class StandaloneScoring:
     def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
         """Worker processes, each of which trains one candidate at a time."""
         plan = self.setting.plan
-        config = self.setting.worker_config | {"settings": dict(plan.standalone)}
+        config = self.setting.worker_config | {
+            "settings": dict(plan.standalone), "recipe_genes": self.setting.joint
+        }  # fmt: skip
         with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
             scores = Remembered(
                 _through(pool, "valid_accuracy", STANDALONE_SOURCE, on_scored=on_scored, seed=plan.seed),
@@ -108,6 +112,7 @@ class StandaloneScoring:
                 recipe=recipe_identity(self.setting),
                 seed=plan.seed,
                 source=STANDALONE_SOURCE,
+                keys=functools.partial(evaluation_keys, self.setting.space),
             )
             yield {ACCURACY: scores}
 

@@ -21,6 +21,7 @@ from ..evaluators import CompositeEvaluator
 from ..pareto import nondominated_mask
 from ..problem import Population, Quantity
 from ..protocol import compare_fronts
+from ..strategies import catalog as strategies
 from ..strategy import Proposals
 from .contracts import Observation, Plan, Recorder, Stage, VerifiedMember
 from .explore import Exploration, columns_of, explore
@@ -70,6 +71,15 @@ def open_table(plan: Plan) -> tuple[SearchSetting, Table]:
         for index, item in enumerate(items):
             if item.label not in allowed:
                 raise ConfigError(f"{place}[{index}]", item.label, ", ".join(allowed))
+    if strategies.multi_fidelity(plan.strategy.name) and not any(
+        len(table.columns[name].fidelities) > 1 for name in queried(table)
+    ):
+        raise ConfigError(
+            "strategy.name",
+            plan.strategy.name,
+            "a strategy that evaluates with full effort only",
+            f"The table {table.name} has no values at a part of the effort.",
+        )
     return SearchSetting(plan=plan, space=space), table
 
 

@@ -29,7 +29,7 @@ from ..pareto import nondominated_mask
 from ..problem import Population, label
 from ..protocol import compare_fronts, relative_improvement
 from ..strategy import Proposals, Results
-from .alone import Trained, train_alone
+from .alone import Trained, name_of, train_alone
 from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, VerifiedMember
 from .explore import Exploration, columns_of
 from .model import CostModels
@@ -73,12 +73,12 @@ def verify(
     rng = np.random.default_rng(plan.seed + AUDIT_SEED)
     audit = random_feasible(problem, plan.audit, rng)
     architectures = [setting.space.decode(row) for row in (*found.results.genomes[chosen], *audit)]
-    unique = list({architecture.key: architecture for architecture in architectures}.values())
+    unique = list({name_of(setting, architecture): architecture for architecture in architectures}.values())
     steps.trainings = len(unique)
     random = _score_random(models, scoring, found, rng=rng, audit=audit, steps=steps)
     trained = train_alone(setting, unique, steps.trained, store)
-    of_members = [trained[architecture.key] for architecture in architectures[: len(chosen)]]
-    of_audit = [trained[architecture.key] for architecture in architectures[len(chosen) :]]
+    of_members = [trained[name_of(setting, architecture)] for architecture in architectures[: len(chosen)]]
+    of_audit = [trained[name_of(setting, architecture)] for architecture in architectures[len(chosen) :]]
     members = []
     for number, result in zip(chosen, of_members, strict=True):
         steps.measured(len(members), len(chosen))

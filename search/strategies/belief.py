@@ -131,9 +131,7 @@ class Believer:
         fitted: results at the last fit of parameters; part of a strategy's state.
     """
 
-    def __init__(
-        self, problem: Problem, features: Encode | None = None, blocks: Sequence[Block] | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, features: Encode | None = None, blocks: Sequence[Block] | None = None) -> None:
         self._problem = problem
         own = Features(problem.space)
         self._features: Encode = features or own

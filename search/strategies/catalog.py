@@ -12,11 +12,16 @@ from ..fidelity.hyperband import Hyperband, IterativeDeepeningHyperband
 from ..fidelity.mobster import MOBSTER
 from ..problem import Problem
 from ..strategy import Strategy
+from .bananas import BANANAS
 from .bayesian import Bayesian
 from .carbs import CARBS
 from .epnas import EPNAS
+from .hierarchical_evolution import HierarchicalEvolution
 from .local_search import LocalSearch
+from .manas import MANAS
+from .mcts import MCTS
 from .moboga import MOBOGA
+from .nested_mcts import NestedMCTS
 from .nsga2 import NSGA2
 from .nsga3 import NSGA3
 from .optuna_samplers import OptunaCMAES, OptunaGP, OptunaNSGA2, OptunaTPE
@@ -28,14 +33,19 @@ __all__ = ["STRATEGIES", "check", "get", "multi_fidelity", "names", "options"]
 
 STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
     "asha": ASHA,
+    "bananas": BANANAS,
     "bayesian": Bayesian,
     "carbs": CARBS,
     "epnas": EPNAS,
+    "hierarchical_evolution": HierarchicalEvolution,
     "hyperband": Hyperband,
     "iterative_deepening_hyperband": IterativeDeepeningHyperband,
     "local_search": LocalSearch,
+    "manas": MANAS,
+    "mcts": MCTS,
     "moboga": MOBOGA,
     "mobster": MOBSTER,
+    "nested_mcts": NestedMCTS,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
     "optuna_cmaes": OptunaCMAES,

@@ -1,13 +1,13 @@
 """Optuna's samplers as strategies: TPE, a Gaussian process, CMA-ES and NSGA-II, with their defaults.
 
 A gene is a categorical distribution over its choice indices where it is categorical and an integer one where it is
-ordered. TPE is asked for active genes alone, the others for every gene, of which the inactive ones are then dropped. What
-a sampler proposes a second time is told to it again from memory and never evaluated; what was repaired or filled in by
-`BaseStrategy` is told like anything else.
+ordered. TPE is asked for active genes alone, the others for every gene, of which the inactive ones are dropped. What a
+sampler proposes a second time is never evaluated again (CMA-ES and NSGA-II are told from memory, as their generations
+must fill); what was repaired or filled in by `BaseStrategy` is told like anything else.
 
-Every call makes a sampler with a seed of its own, drawn from the strategy's generator. TPE and the Gaussian process depend
-on nothing else but the trials told. CMA-ES and NSGA-II also keep state in their trials (CMA-ES a pickle), which is not
-stored: `restore` replays the calls instead.
+Every call makes a sampler with a seed of its own, drawn from the strategy's generator. TPE and the Gaussian process
+depend on nothing else but the trials told. CMA-ES and NSGA-II also keep state in their trials (CMA-ES a pickle), which
+is not stored: `restore` replays the calls instead.
 
 Source: Akiba et al., "Optuna: A next-generation hyperparameter optimization framework", KDD 2019,
 https://arxiv.org/abs/1907.10902; https://optuna.readthedocs.io. We deviate where CMA-ES has several objectives or
@@ -102,9 +102,11 @@ class OptunaStrategy(BaseStrategy):
                 trials.append(trial)
                 genomes[row] = self._suggested(trial)
             genomes = self.space.canonical(genomes)
-            attributes = [_attributes(trial) for trial in trials] if self.replays else [{} for _ in trials]
+            attributes = [_attributes(trial) for trial in trials]
             for trial in trials:
                 study.tell(trial, state=_states().FAIL)
+            if not self.replays:  # a restored study has every result once
+                return genomes
             for genome, kept in zip(genomes, attributes, strict=True):
                 name = genome.tobytes()
                 self._generation = {key: value for key, value in kept.items() if PICKLED not in key}
@@ -217,7 +219,7 @@ class OptunaStrategy(BaseStrategy):
 
         objectives = 1 if self.one_objective else len(self.problem.objectives)
         with _quiet():
-            return optuna.create_study(directions=["minimize"] * objectives)
+            return optuna.create_study(directions=[optuna.study.StudyDirection.MINIMIZE] * objectives)
 
     def _memory(self) -> StrategyState:
         return StrategyState(

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...errors import ConfigError, SpaceError, StrategyError, TaskError
 from ..schemas.job import JobSpec
 from ..schemas.resolve import plan_of
 from ..store.records import NewSearch
 
+if TYPE_CHECKING:
+    from ...search.pipeline.contracts import DeviceLab
+
 __all__ = ["admit"]
 
 
-def admit(job: JobSpec) -> NewSearch:
+def admit(job: JobSpec, lab: DeviceLab | None = None) -> NewSearch:
     """Build what the job names and check that its constraints can be met.
 
     Args:
         job: resolved, its names checked.
+        lab: the devices of the store, where it may name some.
 
     Returns:
         The search to be stored.
@@ -29,7 +35,7 @@ def admit(job: JobSpec) -> NewSearch:
 
     plan = plan_of(job, PoolSpec())
     try:
-        setting = open_table(plan)[0] if plan.evaluator.kind == "table" else build_setting(plan)
+        setting = open_table(plan)[0] if plan.evaluator.kind == "table" else build_setting(plan, lab)
     except SpaceError as error:
         raise ConfigError("space", job.space.name, str(error)) from error
     except TaskError as error:

@@ -21,7 +21,7 @@ from ..dashboard.routes import create_router
 from ..schemas.resources import Problem
 from ..settings import Settings
 from ..store.store import Store
-from . import catalogue, results, searches, system
+from . import catalogue, devices, results, searches, system
 from .context import Context, authorize
 from .cursors import Cursors
 from .middleware import BodyLimit, RequestFrame, TrustedHosts
@@ -69,7 +69,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     app.state.context = Context(settings=settings, store=opened, cursors=Cursors(key), signing_key=key)
     app.state.metrics = system.Metrics()
     app.state.stopping = False
-    for router in (searches.router, results.router, catalogue.router, system.router):
+    for router in (searches.router, results.router, catalogue.router, devices.router, system.router):
         app.include_router(router)
     # Its addresses are pages, not a part of the API; the check of who may read them is the API's.
     for pages in (create_router(opened), create_login_router(settings, opened, key)):

@@ -1,4 +1,4 @@
-"""What exists: devices, search spaces, and the jobs in the queue."""
+"""What exists: search spaces, and the jobs in the queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query
 
 from ...errors import ConfigError, SpaceError
-from ...hwmodels import catalog as device_catalog
 from ...spaces import catalog as space_catalog
 from ...spaces.digest import hex_digest
 from ...spaces.space import SearchSpace
@@ -20,40 +19,9 @@ from . import convert
 from .context import API, ContextDep, CursorParam, Limit, authorize
 from .problems import ProblemError
 
-__all__ = ["router"]
+__all__ = ["router", "space_of"]
 
 router = APIRouter(prefix=API, dependencies=[Depends(authorize)])
-
-
-# --- devices -------------------------------------------------------------------------------------------------------
-
-
-@router.get("/devices", tags=["devices"], summary="List devices")
-def list_devices(context: ContextDep) -> resources.Page[resources.Device]:
-    """Every device that jobs may name."""
-    stored = {record.name: record.description for record in context.store.devices()}
-    names = sorted({*device_catalog.names(), *stored})
-    return resources.Page(items=[_device(name, stored.get(name)) for name in names])
-
-
-@router.get("/devices/{name}", tags=["devices"], summary="Show a device")
-def show_device(name: str, context: ContextDep) -> resources.Device:
-    """A device's figures, each with its source."""
-    stored = {record.name: record.description for record in context.store.devices()}
-    if name not in stored and name not in device_catalog.names():
-        raise _missing("device", name, sorted({*device_catalog.names(), *stored}))
-    return _device(name, stored.get(name))
-
-
-def _device(name: str, stored: Mapping[str, object] | None) -> resources.Device:
-    """What a worker stored about the device (it may have measured it), else what its file says."""
-    description = dict(stored or device_catalog.get(name).to_json())
-    return resources.Device(
-        name=name,
-        title=str(description.get("title", name)),
-        kind=str(description.get("kind", "")),
-        description=description,
-    )
 
 
 # --- search spaces -------------------------------------------------------------------------------------------------
@@ -70,13 +38,13 @@ def show_space(
     name: str, preset: Annotated[str | None, Query(description="One of the space's presets.")] = None
 ) -> resources.Space:
     """A preset's genes and exact size."""
-    return _describe(_space(name, preset, {}))
+    return _describe(space_of(name, preset, {}))
 
 
 @router.post("/spaces/{name}/sample", tags=["spaces"], summary="Draw architectures")
 def sample_space(name: str, request: resources.SampleRequest) -> resources.SpaceSample:
     """Architectures drawn uniformly, with their exact counts."""
-    space = _space(name, request.preset, request.options)
+    space = space_of(name, request.preset, request.options)
     genomes = space.sample(request.n, np.random.default_rng(request.seed))
     return resources.SpaceSample(
         identity=space.identity,
@@ -91,7 +59,7 @@ def sample_space(name: str, request: resources.SampleRequest) -> resources.Space
 @router.post("/spaces/{name}/validate", tags=["spaces"], summary="Check an architecture")
 def validate_architecture(name: str, request: resources.ValidateRequest) -> resources.Validation:
     """Its genome, key and counts; 422 naming the gene and its values where it is none of this space."""
-    space = _space(name, request.preset, request.options)
+    space = space_of(name, request.preset, request.options)
     try:
         architecture = space.architecture(request.choices)
     except SpaceError as error:
@@ -106,7 +74,8 @@ def validate_architecture(name: str, request: resources.ValidateRequest) -> reso
     )
 
 
-def _space(name: str, preset: str | None, options: Mapping[str, bool | int | float | str]) -> SearchSpace:
+def space_of(name: str, preset: str | None, options: Mapping[str, bool | int | float | str]) -> SearchSpace:
+    """The space of a request; 404 or 422 naming what does not exist."""
     if name not in space_catalog.names():
         raise _missing("space", name, space_catalog.names())
     if preset is not None and preset not in space_catalog.presets(name):

@@ -26,7 +26,7 @@ __all__ = ["ACCESS", "API", "PUBLIC", "Context", "ContextDep", "CursorParam", "L
 
 API: Final = "/api/v1"
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/login", "/static/{name:path}"})
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/login", "/agent.py", "/static/{name:path}"})
 """Routes that anyone may call: none of them tells what the store holds."""
 
 _READ: Final = (
@@ -44,6 +44,7 @@ _READ: Final = (
     f"{API}/artifacts/{{artifact_id}}/content",
     f"{API}/devices",
     f"{API}/devices/{{name}}",
+    f"{API}/devices/{{name}}/models",
     f"{API}/jobs",
     f"{API}/jobs/{{job_id}}",
     f"{API}/spaces",
@@ -55,12 +56,27 @@ _WRITE: Final = (
     f"{API}/searches/{{search_id}}/cancel",
     f"{API}/searches/{{search_id}}/pause",
     f"{API}/searches/{{search_id}}/resume",
+    f"{API}/devices",
+    f"{API}/devices/{{name}}/cancel",
+    f"{API}/devices/{{name}}/probes",
+)
+
+_MEASURE: Final = (
+    f"{API}/devices/{{name}}/agent",
+    f"{API}/devices/{{name}}/results",
+    f"{API}/devices/{{name}}/tasks/claim",
+    f"{API}/devices/{{name}}/tasks/{{task_id}}/fail",
+    f"{API}/devices/{{name}}/tasks/{{task_id}}/release",
+    f"{API}/devices/{{name}}/tasks/{{task_id}}/renew",
+    f"{API}/devices/{{name}}/tasks/{{task_id}}/result",
 )
 
 ACCESS: Final = MappingProxyType({
     **{("GET", path): Role.VIEWER for path in _READ},
     **{("POST", path): Role.VIEWER for path in _COMPUTE},
     **{("POST", path): Role.EDITOR for path in _WRITE},
+    **{("POST", path): Role.DEVICE for path in _MEASURE},
+    ("GET", f"{API}/devices/{{name}}/tasks"): Role.DEVICE,
     ("PATCH", f"{API}/searches/{{search_id}}"): Role.EDITOR,
     ("POST", "/logout"): Role.VIEWER,
     ("DELETE", f"{API}/searches/{{search_id}}"): Role.ADMIN,

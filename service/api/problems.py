@@ -6,6 +6,7 @@ Source: https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -165,7 +166,8 @@ def _from_validation(error: RequestValidationError) -> ProblemError:
 
 
 def _error_json(error: ConfigError) -> dict[str, Any]:
-    plain = isinstance(error.value, str | int | float | bool) or error.value is None
+    value = error.value
+    plain = isinstance(value, str | int | bool) or value is None or (isinstance(value, float) and math.isfinite(value))
     return {
         "place": error.place,
         "value": error.value if plain else repr(error.value)[:200],

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from ..measuring import Lab, registered_names
 from ..schemas import resources
 from ..schemas.check import check_names
 from ..schemas.job import JobSpec
@@ -57,7 +58,9 @@ def create_search(
         )
         if (stored := context.store.replay(key)) is not None:
             return _replayed(stored)
-    new = admit(check_names(job))
+    store = context.store
+    lab = Lab(store, patience_s=None, server=context.settings.url)
+    new = admit(check_names(job, registered=registered_names(store)), lab)
     try:
         return _accepted(_create(context, new, key))
     except Conflict as conflict:

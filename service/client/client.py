@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..schemas import resources
+from .devices import Devices
 from .searches import Searches
 from .transport import Transport, connect
 
@@ -52,21 +53,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Devices:
-    """The devices that jobs may name."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def list(self) -> list[resources.Device]:
-        """All of them, by name."""
-        return list(self._transport.pages("devices", resources.Device))
-
-    def get(self, name: str) -> resources.Device:
-        """One of them."""
-        return resources.Device.model_validate_json(self._transport.get(f"devices/{name}").content)
 
 
 class Spaces:

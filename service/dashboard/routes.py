@@ -176,7 +176,7 @@ class Dashboard:
 
     def devices(self, request: Request) -> Response:
         """All devices."""
-        rows = [device_row(device) for device in self.store.devices()]
+        rows = [device_row(device, self.store.tasks.counts(device.name)) for device in self.store.devices()]
         return self.renderer.page(request, "devices.html", section="Devices", rows=rows)
 
     def static(self, request: Request, name: str) -> Response:

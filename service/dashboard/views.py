@@ -361,4 +361,6 @@ class DeviceRow:
     name: str
     kind: str
     description: str
+    agent: str
+    tasks: str
     created_at: datetime | None

@@ -360,6 +360,13 @@ def _check_strategy(job: JobSpec) -> Iterator[ConfigError]:
     if job.strategy.name not in catalog.names():
         yield unknown_name("strategy.name", job.strategy.name, [AUTO, *catalog.names()])
         return
+    if catalog.multi_fidelity(job.strategy.name) and job.evaluator.kind == "supernet":
+        yield ConfigError(
+            "evaluator.kind",
+            job.evaluator.kind,
+            f"standalone or table with strategy {job.strategy.name!r}",
+            "It evaluates with a part of the effort first, and an evaluation with shared weights has no such part.",
+        )
     allowed = catalog.options(job.strategy.name)
     for option in job.strategy.options:
         if option not in allowed:

@@ -171,6 +171,7 @@ class SupernetSection(Section):
     batch_size: int | None = Field(default=None, ge=2)
     sampler: str | None = None
     random_paths: int | None = Field(default=None, ge=0)
+    rivals: int | None = Field(default=None, ge=1)
     smallest_share: float | None = Field(default=None, ge=0, le=1)
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)

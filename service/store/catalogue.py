@@ -16,6 +16,9 @@ from .tables import measurement
 __all__ = ["add_measurements", "device", "devices", "measurements", "put_device"]
 
 
+_QUERY = select(device_table, (db_now() - device_table.c.seen).label("silent_s"))
+
+
 def put_device(conn: Connection, name: str, description: Json) -> DeviceRecord:
     """Create or replace."""
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
@@ -29,7 +32,7 @@ def put_device(conn: Connection, name: str, description: Json) -> DeviceRecord:
 
 def device(conn: Connection, name: str) -> DeviceRecord:
     """One device."""
-    row = conn.execute(select(device_table).where(device_table.c.name == name)).one_or_none()
+    row = conn.execute(_QUERY.where(device_table.c.name == name)).one_or_none()
     if row is None:
         raise NotFound("device", name)
     return _device(row)
@@ -37,12 +40,18 @@ def device(conn: Connection, name: str) -> DeviceRecord:
 
 def devices(conn: Connection) -> list[DeviceRecord]:
     """All, by name."""
-    return [_device(row) for row in conn.execute(select(device_table).order_by(device_table.c.name))]
+    return [_device(row) for row in conn.execute(_QUERY.order_by(device_table.c.name))]
 
 
 def _device(row: Row[tuple[object, ...]]) -> DeviceRecord:
     return DeviceRecord(
-        name=row.name, description=row.description, created=moment(row.created), updated=moment(row.updated)
+        name=row.name,
+        description=row.description,
+        created=moment(row.created),
+        updated=moment(row.updated),
+        agent=row.agent,
+        seen=moment(row.seen),
+        silent_s=row.silent_s,
     )
 
 

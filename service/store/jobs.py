@@ -62,14 +62,13 @@ def get(conn: Connection, job_id: str) -> JobRecord:
 def page(
     conn: Connection, *, limit: int, before: str | None, state: JobState | None, kind: str | None
 ) -> list[JobRecord]:
-    """Newest first."""
+    """Newest first; measuring tasks, hundreds per probe, only where their kind is asked for."""
     query = select(job).order_by(job.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(job.c.id < before)
     if state is not None:
         query = query.where(job.c.state == state)
-    if kind is not None:
-        query = query.where(job.c.kind == kind)
+    query = query.where(job.c.kind != JobKind.MEASUREMENT if kind is None else job.c.kind == kind)
     return [from_row(row) for row in conn.execute(query).mappings()]
 
 

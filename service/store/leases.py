@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, Select, and_, or_, select, update
 
 from ...errors import LeaseLostError, StoreError
 from . import events, jobs
@@ -30,8 +30,19 @@ MAX_ATTEMPTS = 5
 _EXPIRED = and_(job.c.state == JobState.RUNNING, job.c.lease_until < db_now())
 
 
-def claim(conn: Connection, worker: str, *, kinds: Sequence[str], job_id: str | None, ttl_s: float) -> Lease | None:
-    """Lease the oldest queued or expired job; `sweep` has settled those that may not be claimed again."""
+def claim(
+    conn: Connection,
+    worker: str,
+    *,
+    kinds: Sequence[str],
+    job_id: str | None,
+    ttl_s: float,
+    among: Select[tuple[str]] | None = None,
+) -> Lease | None:
+    """Lease the oldest queued or expired job; `sweep` has settled those that may not be claimed again.
+
+    With `among`, a query of job ids, only one of those.
+    """
     if ttl_s <= 0:
         raise StoreError(f"lease time ttl_s: got {ttl_s}; it must be positive seconds.")
     query = select(job).where(or_(job.c.state == JobState.QUEUED, _EXPIRED), job.c.finished.is_(None))
@@ -39,6 +50,8 @@ def claim(conn: Connection, worker: str, *, kinds: Sequence[str], job_id: str | 
         query = query.where(job.c.kind.in_(list(kinds)))
     if job_id is not None:
         query = query.where(job.c.id == job_id)
+    if among is not None:
+        query = query.where(job.c.id.in_(among))
     row = conn.execute(query.order_by(job.c.id).limit(1).with_for_update(skip_locked=True)).mappings().one_or_none()
     if row is None:
         return None
@@ -152,8 +165,12 @@ def sweep(conn: Connection) -> int:
 
 
 def reclaim_all(conn: Connection, owner: str) -> int:
-    """Expire the leases of all running jobs but those of `owner`; returns how many."""
-    statement = update(job).where(job.c.state == JobState.RUNNING, job.c.worker != owner)
+    """Expire the leases of all running jobs but those of `owner` and of device agents; returns how many.
+
+    Agents work on other machines: they outlive the owner of a store, and renew.
+    """
+    mine = (job.c.worker != owner, job.c.kind != JobKind.MEASUREMENT)
+    statement = update(job).where(job.c.state == JobState.RUNNING, *mine)
     return conn.execute(statement.values(lease_until=0.0)).rowcount
 
 

@@ -84,6 +84,7 @@ class JobKind(StrEnum):
 
     SEARCH = "search"
     MEASUREMENT = "measurement"
+    PROBE = "probe"
     EXPORT = "export"
 
 
@@ -111,9 +112,10 @@ class FrontView(StrEnum):
 
 
 class Role(StrEnum):
-    """What an API key may do."""
+    """What an API key may do; `device` is for agents, which may measure and nothing else."""
 
     VIEWER = "viewer"
+    DEVICE = "device"
     EDITOR = "editor"
     ADMIN = "admin"
 
@@ -467,12 +469,22 @@ class StoredResultRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """A device the store knows; `name` is its id."""
+    """A device the store knows; `name` is its id.
+
+    Attributes:
+        description: its figures; empty where the catalog's file describes it.
+        agent: what its agent told about itself, None before there was one.
+        seen: when its agent was last heard of.
+        silent_s: seconds since then.
+    """
 
     name: str
     description: Json
     created: datetime
     updated: datetime
+    agent: Json | None = None
+    seen: datetime | None = None
+    silent_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

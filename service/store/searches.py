@@ -136,10 +136,11 @@ def rename(conn: Connection, search_id: str, name: str, expected: str | None) ->
 
 
 def counts(conn: Connection) -> StoreCounts:
-    """Searches by state, trials in all, and queued jobs of any kind: two queries over the small tables."""
+    """Searches by state, trials in all, and jobs that wait for a worker of ours: two queries over small tables."""
     query = select(job.c.state, func.count(), func.sum(search.c.n_trials)).join(search, search.c.id == job.c.id)
     rows = conn.execute(query.group_by(job.c.state)).all()
-    queued = conn.execute(select(func.count()).select_from(job).where(job.c.state == JobState.QUEUED)).scalar_one()
+    waiting = (job.c.state == JobState.QUEUED, job.c.kind != JobKind.MEASUREMENT)
+    queued = conn.execute(select(func.count()).select_from(job).where(*waiting)).scalar_one()
     return StoreCounts(
         searches={JobState(state): count for state, count, _ in rows},
         trials=int(sum(trials for _, _, trials in rows)),

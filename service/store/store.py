@@ -14,6 +14,7 @@ from ...errors import StoreError
 from . import access, catalogue, evaluations, events, fronts, jobs, leases, recording, results, searches, trials
 from .artifacts import ArtifactFiles
 from .database import Database
+from .device_tasks import DeviceTasks
 from .migrate import upgrade
 from .points import PointsCache
 from .records import (
@@ -63,11 +64,15 @@ class Store:
         url: SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://…``.
         artifacts: folder of the content-addressed files.
         quota_bytes: refuse artifacts that would take the folder beyond this; None for no limit.
+
+    Attributes:
+        tasks: what devices have to measure, have measured, and the models fitted to it.
     """
 
     def __init__(self, url: str, artifacts: Path, *, quota_bytes: int | None = None) -> None:
         self.database = Database(url)
         self.files = ArtifactFiles(artifacts, quota_bytes)
+        self.tasks = DeviceTasks(self.database)
         self._points = PointsCache()
         self._fronts = fronts.FrontCache()
 
@@ -169,7 +174,7 @@ class Store:
     def jobs(
         self, *, limit: int = 50, before: str | None = None, state: JobState | None = None, kind: str | None = None
     ) -> list[JobRecord]:
-        """Newest first; `before` is the id of the last one already seen."""
+        """Newest first; `before` is the id of the last one already seen. Measuring tasks only by their kind."""
         with self.database.read() as conn:
             return jobs.page(conn, limit=limit, before=before, state=state, kind=kind)
 

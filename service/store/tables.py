@@ -35,6 +35,8 @@ __all__ = [
     "artifact",
     "counter",
     "device",
+    "device_model",
+    "device_task",
     "event",
     "front_log",
     "front_member",
@@ -283,9 +285,32 @@ device = Table(
     "device",
     metadata,
     Column("name", String(128), primary_key=True),
-    Column("description", JSON, nullable=False),
+    Column("description", JSON, nullable=False),  # {} where the catalog's file describes it
     Column("created", Double, nullable=False),
     Column("updated", Double, nullable=False),
+    Column("agent", JSON(none_as_null=True)),  # what its agent told about itself last
+    Column("seen", Double),  # when its agent was last heard of
+)
+
+device_task = Table(  # what a measuring job adds to its row of `job`, which holds the lease
+    "device_task",
+    metadata,
+    Column("id", _Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("device", String(128), ForeignKey("device.name", ondelete="CASCADE"), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("model", JSON(none_as_null=True)),  # packed; dropped once measured
+    Column("timing", JSON, nullable=False),
+    Column("result", JSON(none_as_null=True)),
+    UniqueConstraint("device", "key"),
+)
+
+device_model = Table(  # the latency model that was fitted to a device's measurements last, per search space
+    "device_model",
+    metadata,
+    Column("device", String(128), ForeignKey("device.name", ondelete="CASCADE"), primary_key=True),
+    Column("space", String(128), primary_key=True),
+    Column("identity", String(128), nullable=False),
+    Column("created", Double, nullable=False),
 )
 
 measurement = Table(

@@ -30,6 +30,7 @@ class StopReason:
     LOST = "lost"
     PAUSE = "pause"
     SHUTDOWN = "shutdown"
+    WAITING = "waiting"
 
 
 class Heartbeat:

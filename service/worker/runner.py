@@ -15,6 +15,7 @@ from ... import spaces
 from ...errors import ArchsmithError, LeaseLostError, StoreError
 from ...search.pipeline.contracts import Interrupted, PoolSpec
 from ...search.pipeline.run import run_pipeline
+from ..measuring import Lab, Waiting
 from ..schemas.job import JobSpec
 from ..schemas.resolve import plan_of
 from ..settings import Settings
@@ -22,6 +23,7 @@ from ..store.faults import StoreUnavailable
 from ..store.records import JobKind, JobState, Lease
 from ..store.store import Store
 from .heartbeat import Heartbeat, StopReason
+from .probe import run_probe
 from .recorder import DatabaseRecorder
 from .results import DatabaseResultStore, tidy
 
@@ -79,8 +81,13 @@ class Worker:
         self._log.info("worker stopped")
 
     def _claim(self) -> Lease | None:
+        """A search, or a probe whose device has measured all that it was asked for."""
+        ttl_s = self.settings.lease_ttl_s
         try:
-            return self.store.claim(self.name, kinds=(JobKind.SEARCH,), ttl_s=self.settings.lease_ttl_s)
+            if lease := self.store.claim(self.name, kinds=(JobKind.SEARCH,), ttl_s=ttl_s):
+                return lease
+            probe = self.store.tasks.ready_probe()
+            return self.store.claim(self.name, job_id=probe, ttl_s=ttl_s) if probe else None
         except StoreUnavailable as error:
             self._log.warning("store unavailable", error=str(error))
             return None
@@ -106,9 +113,15 @@ class Worker:
         """Run the pipeline; None when it is done, the reason when it was interrupted."""
         try:
             with heartbeat.killable:
-                self._search(lease, heartbeat)
+                if lease.kind == JobKind.PROBE:
+                    run_probe(self.store, self.settings, lease, heartbeat)
+                else:
+                    self._search(lease, heartbeat)
         except Interrupted as stop:
             return stop.reason
+        except Waiting as wait:
+            self._log.info("probe waits", job=lease.job_id, message=str(wait))
+            return StopReason.WAITING
         except StoreError:
             raise  # a lost lease included: there is nobody to tell
         except ArchsmithError as error:
@@ -135,7 +148,11 @@ class Worker:
         plan = plan_of(job, PoolSpec(kind=kind, workers=workers, address=address))
         space = spaces.get(plan.space.name, plan.space.preset, **plan.space.options)
         recorder = DatabaseRecorder(self.store, lease, space, heartbeat)
-        run_pipeline(plan, recorder, DatabaseResultStore(self.store, lease, Path(settings.runs_dir)))
+        results = DatabaseResultStore(self.store, lease, Path(settings.runs_dir))
+        lab = Lab(self.store, patience_s=settings.device_patience_s, server=settings.url)
+        for name in plan.devices:
+            self.store.tasks.forget_failed(name)  # whoever asks anew, asks for a new try
+        run_pipeline(plan, recorder, results, lab)
 
     def _settle(self, lease: Lease, outcome: str | None) -> None:
         """Say how it ended; a request that still stands decides between cancelled, paused and queued again."""
@@ -143,7 +160,7 @@ class Worker:
             self.store.finish(lease)
         elif outcome == StopReason.SHUTDOWN:
             self.store.release(lease, self._interrupted_state)
-        elif outcome in (StopReason.CANCEL, StopReason.PAUSE):
+        elif outcome in (StopReason.CANCEL, StopReason.PAUSE, StopReason.WAITING):
             self.store.release(lease, JobState.QUEUED)
 
 

@@ -9,7 +9,14 @@ import numpy as np
 
 from archsmith.search.evaluators import CompositeEvaluator, Known, Measured
 from archsmith.search.problem import Constraint, Objective, Problem
-from archsmith.search.strategy import Results, Strategy, StrategyState, TrialStatus
+from archsmith.search.strategy import (
+    FULL_FIDELITY,
+    Proposals,
+    Results,
+    Strategy,
+    StrategyState,
+    TrialStatus,
+)
 from archsmith.spaces.gene import Gene, When
 from archsmith.spaces.space import GeneSpace, SearchSpace
 
@@ -58,29 +65,50 @@ def evaluate(problem: Problem, proposals, failing=None) -> Results:
     return CompositeEvaluator(problem, {**columns, first: measure}).evaluate(proposals)
 
 
+def _bits(numbers: np.ndarray) -> np.ndarray:
+    """Doubles as integers that are equal where the doubles are, to stand beside keys."""
+    return np.ascontiguousarray(numbers, dtype=np.float64).view(np.uint64)
+
+
 class StrategyKit(ABC):
-    """What the contract promises. Subclasses provide `build(problem, seed)`."""
+    """What the contract promises. Subclasses provide `build(problem, seed)`.
+
+    Where `multi_fidelity` is true, a genome may come back, but never at the same fidelity.
+    """
+
+    multi_fidelity = False
 
     @abstractmethod
     def build(self, problem: Problem, seed: int) -> Strategy:
         """A new strategy."""
 
     def drive(self, strategy: Strategy, problem: Problem, sizes: list[int]) -> np.ndarray:
+        return self.proposals(strategy, problem, sizes).genomes
+
+    def proposals(self, strategy: Strategy, problem: Problem, sizes: list[int]) -> Proposals:
+        """Everything proposed in batches of these sizes, each told before the next."""
         parts = []
         for size in sizes:
-            proposals = strategy.ask(size)
-            parts.append(proposals.genomes)
-            strategy.tell(evaluate(problem, proposals))
-        return np.concatenate(parts)
+            parts.append(strategy.ask(size))
+            strategy.tell(evaluate(problem, parts[-1]))
+        return Proposals(
+            genomes=np.concatenate([part.genomes for part in parts]),
+            fidelity=np.concatenate([part.fidelity for part in parts]),
+            parents=np.concatenate([part.parents for part in parts]),
+        )
 
     def test_proposals_are_canonical_and_new(self):
         problem = toy_problem(toy_space())
         strategy = self.build(problem, 1)
-        genomes = self.drive(strategy, problem, [16, 1, 7] * 30)
+        proposals = self.proposals(strategy, problem, [16, 1, 7] * 30)
+        genomes, keys = proposals.genomes, problem.space.keys(proposals.genomes)
         assert genomes.dtype == np.int16
         assert len(genomes) == 24 * 30
         np.testing.assert_array_equal(problem.space.canonical(genomes), genomes)
-        assert len(np.unique(problem.space.keys(genomes), axis=0)) == len(genomes)
+        assert ((proposals.fidelity > 0) & (proposals.fidelity <= FULL_FIDELITY)).all()
+        assert (proposals.fidelity == FULL_FIDELITY).any()
+        assert (proposals.fidelity < FULL_FIDELITY).any() == self.multi_fidelity
+        assert len(np.unique(np.column_stack([keys, _bits(proposals.fidelity)]), axis=0)) == len(genomes)
 
     def test_resume_through_json_gives_the_same_sequence(self):
         problem = toy_problem(toy_space(), bound=14.0)
@@ -95,6 +123,7 @@ class StrategyKit(ABC):
         for size in (16, 3, 40):
             expected, got = whole.ask(size), resumed.ask(size)
             np.testing.assert_array_equal(got.genomes, expected.genomes)
+            np.testing.assert_array_equal(got.fidelity, expected.fidelity)
             np.testing.assert_array_equal(got.parents, expected.parents)
             whole.tell(evaluate(problem, expected))
             resumed.tell(evaluate(problem, got))
@@ -141,8 +170,12 @@ class StrategyKit(ABC):
         space = GeneSpace([Gene("a", (0, 1, 2)), Gene("b", (0, 1), when=(When("a", (1, 2)),))], name="tiny")
         problem = toy_problem(space)
         strategy = self.build(problem, 8)
-        genomes = self.drive(strategy, problem, [2] * 4)
-        assert len(genomes) == space.size == 5
+        proposals = self.proposals(strategy, problem, [2] * (20 if self.multi_fidelity else 4))
+        assert space.size == 5
+        for fidelity in np.unique(proposals.fidelity):
+            at = proposals.genomes[proposals.fidelity == fidelity]
+            assert len(np.unique(at, axis=0)) == len(at)
+        assert (proposals.fidelity == FULL_FIDELITY).sum() == 5
         assert len(strategy.ask(4)) == 0
 
     def test_pending_genomes_are_not_proposed(self):

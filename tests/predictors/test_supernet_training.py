@@ -19,7 +19,8 @@ from archsmith.errors import ConfigError, PredictorError
 from archsmith.predictors.optimization import learning_rate
 from archsmith.predictors.supernet.checkpoint import CheckpointStore
 from archsmith.predictors.supernet.losses import label_loss, soft_target_loss
-from archsmith.predictors.supernet.samplers import Sandwich, Target
+from archsmith.predictors.supernet.path import Target
+from archsmith.predictors.supernet.samplers import Sandwich
 from archsmith.predictors.supernet.settings import SupernetSettings
 from archsmith.predictors.supernet.step import backward
 from archsmith.predictors.supernet.trainer import SupernetTrainer, TrainingInterrupted

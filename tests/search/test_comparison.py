@@ -65,7 +65,7 @@ def test_sensitivity_varies_one_setting_at_a_time() -> None:
     assert Contender("regularized_evolution", {"population": 10}) in group
     assert Contender("regularized_evolution", {"population": 20, "sample": 20}) in group
     found = toy_comparison(seeds=[0, 1], sensitivity=True)
-    assert len(found.sensitivity["nsga2"]) >= 3
+    assert len(found.sensitivity["nsga2 (population 16)"]) >= 3
     assert "settings tried" in found.to_markdown()
 
 

@@ -52,9 +52,10 @@ def test_shipped_job_can_run(path: Path) -> None:
     ],
 )
 def test_section_mirrors_the_settings_of_its_stage(section: type, settings: type) -> None:
-    own = set(section.model_fields) - {"members", "audit"}
+    others = {"members", "audit", "data_type"}
+    own = set(section.model_fields) - others
     assert own == {field.name for field in dataclasses.fields(settings)}
-    assert section().model_dump(exclude={"members", "audit"}) == dict.fromkeys(own)
+    assert section().model_dump(exclude=others) == dict.fromkeys(own)
 
 
 def test_plan_settings_are_those_the_stages_take(tmp_path: Path) -> None:
@@ -64,6 +65,14 @@ def test_plan_settings_are_those_the_stages_take(tmp_path: Path) -> None:
     assert LatencySettings.from_json(plan.cost_model).probes.kernels == 29
     assert StandaloneSettings.from_json(plan.standalone).steps == 11
     assert (plan.members, plan.audit) == (5, 3)
+
+
+def test_data_type_of_a_job_reaches_the_cost_models(tmp_path: Path) -> None:
+    plan = plan_of(load_job(write(tmp_path, MINIMAL + "cost_model: {data_type: int8}\n")), PoolSpec())
+    settings = LatencySettings.from_json(plan.cost_model)
+    assert (settings.data_type, settings.timer.data_type) == ("int8", "int8")
+    with pytest.raises(InvalidJobError, match="data_type"):
+        load_job(write(tmp_path, MINIMAL + "cost_model: {data_type: int4}\n"))
 
 
 def test_quantities_are_those_the_pipeline_knows() -> None:

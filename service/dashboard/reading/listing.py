@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...store.records import DeviceRecord, JobRecord
+from ...measuring import SILENT_S, describe
+from ...store.records import DeviceRecord, JobRecord, JobState
 from ..views import DeviceRow, JobRow
 
 __all__ = ["device_row", "job_row"]
@@ -27,13 +28,23 @@ def job_row(job: JobRecord, search_names: Mapping[str, str], root: str) -> JobRo
     )
 
 
-def device_row(device: DeviceRecord) -> DeviceRow:
-    """A device's line."""
-    description = device.description
-    text = description.get("description") or description.get("title") or description.get("processor") or ""
+def device_row(record: DeviceRecord, tasks: Mapping[JobState, int]) -> DeviceRow:
+    """A device's line; `tasks` counts its measuring tasks by state."""
+    device = describe(record)
+    left = tasks.get(JobState.QUEUED, 0) + tasks.get(JobState.RUNNING, 0)
+    failed = tasks.get(JobState.FAILED, 0)
+    counts = ((tasks.get(JobState.SUCCEEDED, 0), "measured"), (left, "left"), (failed, "failed"))
     return DeviceRow(
         name=device.name,
-        kind=str(description.get("kind") or description.get("type") or "–"),
-        description=str(text),
-        created_at=device.created,
+        kind=device.kind,
+        description=device.title,
+        agent=_agent(record),
+        tasks=", ".join(f"{count} {what}" for count, what in counts if count),
+        created_at=record.created,
     )
+
+
+def _agent(record: DeviceRecord) -> str:
+    if record.silent_s is None:
+        return "none so far"
+    return "at work" if record.silent_s < SILENT_S else f"silent for {record.silent_s / 60:.0f} min"

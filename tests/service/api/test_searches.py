@@ -27,7 +27,7 @@ def test_create_search_valid_job_stores_resolved_job(served: Served, job: dict) 
 @pytest.mark.parametrize(
     ("change", "place", "allowed", "hint"),
     [
-        ({"nmae": "x"}, "nmae", "name, space", "Did you mean 'name'?"),
+        ({"nmae": "x"}, "nmae", "name, system, space", "Did you mean 'name'?"),
         ({"space": {"name": "mobilnet"}}, "space.name", "mobilenet", "Did you mean 'mobilenet'?"),
         ({"space": {"name": "mobilenet", "preset": "tin"}}, "space.preset", "tiny", "Did you mean 'tiny'?"),
         ({"task": {"name": "digits_shiftd"}}, "task.name", "digits_shifted", "Did you mean 'digits_shifted'?"),

@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("revoked", sa.Double(), nullable=True),
-        sa.CheckConstraint("role IN ('viewer', 'editor', 'admin')", name=op.f("ck_api_key_role")),
+        sa.CheckConstraint("role IN ('viewer', 'device', 'editor', 'admin')", name=op.f("ck_api_key_role")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_key")),
     )
     op.create_table(
@@ -47,6 +47,8 @@ def upgrade() -> None:
         sa.Column("description", sa.JSON(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("updated", sa.Double(), nullable=False),
+        sa.Column("agent", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("seen", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_device")),
     )
     op.create_table(
@@ -117,6 +119,28 @@ def upgrade() -> None:
         sa.Column("value", sa.Double(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("recipe", "arch_key", "fidelity", "seed", name=op.f("pk_evaluation")),
+    )
+    op.create_table(
+        "device_task",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("device", sa.String(length=128), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("timing", sa.JSON(), nullable=False),
+        sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
+        sa.ForeignKeyConstraint(["id"], ["job.id"], name=op.f("fk_device_task_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["device"], ["device.name"], name=op.f("fk_device_task_device"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_task")),
+        sa.UniqueConstraint("device", "key", name=op.f("uq_device_task_device_key")),
+    )
+    op.create_table(
+        "device_model",
+        sa.Column("device", sa.String(length=128), nullable=False),
+        sa.Column("space", sa.String(length=128), nullable=False),
+        sa.Column("identity", sa.String(length=128), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["device.name"], name=op.f("fk_device_model_device"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("device", "space", name=op.f("pk_device_model")),
     )
     op.create_table(
         "measurement",
@@ -316,7 +340,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     tables = """
-        counter api_key idempotency measurement device stored_result_file stored_result search_artifact artifact event
+        counter api_key idempotency measurement device_model device_task device stored_result_file stored_result search_artifact artifact event
         front_log front_member trial_metric trial_block trial search_checkpoint search job
     """
     for table in tables.split():
