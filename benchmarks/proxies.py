@@ -1,8 +1,9 @@
 """Zero-cost proxies against a table: how networks at initialisation rank beside what training made of them.
 
 Networks of NAS-Bench-201 with input of the shape of the digits (12x12, grey; preset `digits`) are scored on one batch
-of `digits_shifted`, and the scores ranked against the table's accuracy on CIFAR-10 (12 epochs, validation). Data and width
-thus differ between proxy and table: what is tested is whether a score of a small network says which cell is good.
+of `digits_shifted`, and the scores ranked against the table's accuracy on CIFAR-10 (12 epochs, validation). Data and
+width thus differ between proxy and table: what is tested is whether a score of a small network tells which cell is
+good.
 
 Columns of the markdown it prints (brackets: 95 % bootstrap over architectures):
 

@@ -175,8 +175,8 @@ def _fit(
         set_learning_rate(optimizer, rate)
         batch = task.batch(step, settings.batch_size, seed, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            logits = network(channels_last(batch.inputs))
-            loss = label_loss(logits, batch.labels, settings.label_smoothing)
+            logits, labels = batch.labelled(network(*batch.map_inputs(channels_last).tensors))
+            loss = label_loss(logits, labels, settings.label_smoothing)
         if not math.isfinite(float(loss.detach())):
             raise PredictorError(
                 f"standalone training diverged: the loss is {float(loss.detach())} at step {step} with learning rate "

@@ -32,7 +32,7 @@ from ...hwmodels.kernels import KernelPool, Kernels
 from ...hwmodels.lookup import LookupModel, model_identity
 from ...spaces.gene import Population
 from ...spaces.space import SearchSpace
-from .kernel_context import Context, KernelTraits, learn_context
+from .kernel_context import GROUP_STD, Context, KernelTraits, learn_context
 from .kernel_features import kernel_rows
 from .kernel_suite import network_kernels
 from .kernel_times import KernelRegression, KernelTimes
@@ -320,8 +320,8 @@ class _Networks:
             if others.sum() > 1 and mine.any():
                 rows = np.flatnonzero(mine)
                 away.append(_rms(self.predict(self.learn(others), rows) / self.latency_ms[rows] - 1.0))
-        # One space alone cannot tell how others fare: twice its own error is a guess on the careful side.
-        return out | {"": _rms(np.array(away)) if away else 2.0 * max(out.values())}
+        # One space alone cannot tell how others fare: there the prior of the corrections says what to expect.
+        return out | {"": _rms(np.array(away)) if away else max(GROUP_STD, *out.values())}
 
 
 def _rms(values: NDArray[np.float64]) -> float:

@@ -45,7 +45,7 @@ def probe(
         seed: of what is drawn.
 
     Raises:
-        PredictorError: networks of the space take something else, or images of another shape than the task's.
+        PredictorError: networks of the space take something else, or images or labels other than the task's.
     """
     if batch_size < 2:
         raise PredictorError(f"proxies: batch_size is {batch_size}; norms need at least 2 samples.")
@@ -56,18 +56,24 @@ def probe(
             f"{', '.join(f'{tensor.dtype} {list(tensor.shape)}' for tensor in example)}. Use params or macs instead."
         )
     shape = example[0].shape[1:]
+    option = space.options.get("classes")
+    classes = option if isinstance(option, int) else 2
     if isinstance(task, Samples):
         samples = Samples(task.inputs[:batch_size], task.labels[:batch_size])
     elif task is not None:
         samples = task.batch(0, batch_size, seed)
     else:
-        generator = torch.Generator().manual_seed(seed)
-        classes = int(space.options.get("classes", 2) or 2)  # type: ignore[arg-type]  # an option may be of any kind
-        samples = Samples(torch.randn(batch_size, *shape, generator=generator), torch.arange(batch_size) % classes)
+        images = torch.randn(batch_size, *shape, generator=torch.Generator().manual_seed(seed))
+        samples = Samples(images, torch.arange(batch_size) % classes)
     if samples.inputs.shape[1:] != shape:
         raise PredictorError(
             f"proxies: samples have shape {list(samples.inputs.shape[1:])}, networks of {space.name} take "
             f"{list(shape)}; build the space or the task with the other's resolution and channels."
+        )
+    if isinstance(option, int) and int(samples.labels.max()) >= classes:
+        raise PredictorError(
+            f"proxies: a label is {int(samples.labels.max())}, but networks of {space.name} tell {classes} classes "
+            "apart; build the space with the task's number of classes."
         )
     return samples
 

@@ -37,8 +37,9 @@ class Calibration:
 
     def __init__(self, task: Task, settings: SupernetSettings, device: torch.device) -> None:
         size = settings.calibration_batch_size
-        self.batches: tuple[Tensor, ...] = tuple(
-            channels_last(task.batch(step, size, _SEED, device).inputs) for step in range(settings.calibration_batches)
+        self.batches: tuple[tuple[Tensor, ...], ...] = tuple(
+            task.batch(step, size, _SEED, device).map_inputs(channels_last).tensors
+            for step in range(settings.calibration_batches)
         )
 
     def apply(self, supernet: Supernet, architecture: Architecture) -> None:

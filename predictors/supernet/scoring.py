@@ -62,7 +62,7 @@ class SupernetScorer:
         self.supernet = _load_supernet(space, Path(weights), self.device)
         self.calibration = Calibration(task, settings, self.device)
         valid = _spread(task.split("valid"), settings.scoring_samples).to(self.device)
-        self.valid = Samples(channels_last(valid.inputs), valid.labels)
+        self.valid = valid.map_inputs(channels_last)
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -71,7 +71,7 @@ class SupernetScorer:
         """Accuracy in [0, 1] of one canonical genome [G] on `valid`; the same whatever was scored before."""
         architecture = self.space.decode(genome)
         self.calibration.apply(self.supernet, architecture)
-        return measure_accuracy(lambda inputs: self.supernet(inputs, architecture), self.valid)
+        return measure_accuracy(lambda *inputs: self.supernet(*inputs, architecture), self.valid)
 
     def extract(self, genome: NDArray[np.int16]) -> nn.Module:
         """The calibrated subnet of a genome [G] as a network of its own, in evaluation mode."""
@@ -117,7 +117,7 @@ def _spread(samples: Samples, count: int) -> Samples:
     if count >= len(samples):
         return samples
     rows = torch.arange(count) * len(samples) // count
-    return Samples(samples.inputs[rows], samples.labels[rows])
+    return samples.take(rows)
 
 
 def _load_supernet(space: SearchSpace, weights: Path, device: torch.device) -> Supernet:

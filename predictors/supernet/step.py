@@ -29,19 +29,20 @@ def backward(
     that learn from a teacher.
 
     Returns:
-        Detached loss and logits [N, K] of every path, in order.
+        Detached loss and logits, [N, K] or [N, T, K], of every path, in order.
     """
     distil = DISTILLATIONS[settings.distillation]
-    inputs = channels_last(batch.inputs)
+    inputs = batch.map_inputs(channels_last).tensors
     losses: list[Tensor] = []
     outputs: list[Tensor] = []
     for path in paths:
-        logits = supernet(inputs, _picked(supernet, path, batch))
+        logits = supernet(*inputs, _picked(supernet, path, batch))
+        told, labels = batch.labelled(logits)
         if path.target is Target.TEACHER:
             assert outputs, "the first path of a step learns from labels"
-            loss = distil(logits, outputs[0], settings.temperature)
+            loss = distil(told, batch.labelled(outputs[0])[0], settings.temperature)
         else:
-            loss = label_loss(logits, batch.labels, settings.label_smoothing)
+            loss = label_loss(told, labels, settings.label_smoothing)
         loss.backward()
         losses.append(loss.detach())
         outputs.append(logits.detach())
@@ -54,6 +55,6 @@ def _picked(supernet: Supernet, path: Path, batch: Samples) -> Architecture:
     if not path.rivals:
         return path.architecture
     candidates = (path.architecture, *path.rivals)
-    inputs = channels_last(batch.inputs)
-    losses = torch.stack([label_loss(supernet(inputs, item), batch.labels) for item in candidates])
+    inputs = batch.map_inputs(channels_last).tensors
+    losses = torch.stack([label_loss(*batch.labelled(supernet(*inputs, item))) for item in candidates])
     return candidates[int(losses.argmin() if path.prefer == "best" else losses.argmax())]

@@ -188,7 +188,7 @@ class _Run:
         self.step += 1
         if self.step % max(1, self.settings.steps // _HISTORY_POINTS) == 0 or self.step == self.settings.steps:
             point = {"step": float(self.step), "learning_rate": rate, "loss": loss}
-            accuracies = [accuracy(outputs, batch.labels) for outputs in logits]
+            accuracies = [accuracy(*batch.labelled(outputs)) for outputs in logits]
             point |= {"first_accuracy": accuracies[0], "last_accuracy": accuracies[-1]}
             self.history.append(point)
         self.seconds += time.perf_counter() - started

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError
-from .task import Samples, Task, step_generator
+from .task import Samples, Task, shuffled_rows, step_generator
 
 __all__ = ["ImageSource", "ImageTask", "Placement", "place_images", "stratified_split"]
 
 SPLIT_SHARES: Final = {"train": 0.5, "valid": 0.25, "test": 0.25}
 _SPLIT_SEED: Final = 1797
-_AUGMENT_STREAM, _ORDER_STREAM = 0, 1
+_AUGMENT_STREAM: Final = 0
 _DRAWS: Final = {"train": 2, "valid": 3, "test": 4}
 """Stream of the fixed placements of each split."""
 
@@ -118,7 +118,7 @@ class ImageTask(Task):
     def batch(self, step: int, size: int, seed: int, device: torch.device = torch.device("cpu")) -> Samples:  # noqa: B008  # immutable
         """Training images in a new order each epoch, each at a fresh random position with fresh noise."""
         stored = self._stored(device)
-        rows = self._order(step * size, size, seed).to(device)
+        rows = shuffled_rows(len(self.members["train"]), step * size, size, seed).to(device)
         generator = step_generator(seed, step, _AUGMENT_STREAM, device)
         span = self.placement.canvas - self._side + 1
         corners = torch.randint(span, (size, 2), generator=generator, device=device)
@@ -144,13 +144,6 @@ class ImageTask(Task):
             images = torch.from_numpy(self._images.images[rows])
             self._on_device[device] = Samples(images, torch.from_numpy(self._images.labels[rows])).to(device)
         return self._on_device[device]
-
-    def _order(self, start: int, size: int, seed: int) -> Tensor:
-        """[size] training rows from position `start` of an endless sequence of shuffled epochs."""
-        count = len(self.members["train"])
-        epochs = range(start // count, (start + size - 1) // count + 1)
-        order = [torch.randperm(count, generator=step_generator(seed, epoch, _ORDER_STREAM)) for epoch in epochs]
-        return torch.cat(order)[start - epochs[0] * count :][:size]
 
     def _present(self, images: Tensor, corners: Tensor, generator: torch.Generator) -> Tensor:
         placed = place_images(images, corners, self.placement.canvas)

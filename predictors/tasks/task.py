@@ -7,12 +7,13 @@ The test split has a method of its own, so that nothing reaches it by passing a 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -20,10 +21,16 @@ from torch import Tensor
 
 from ...errors import TaskError
 
-__all__ = ["SPLITS", "Samples", "Task", "step_generator"]
+__all__ = ["IGNORED", "SPLITS", "Samples", "Task", "shuffled_rows", "step_generator"]
 
 SPLITS = ("train", "valid")
 """What `Task.split` gives; the test split is `Task.test_split`."""
+
+IGNORED: Final = -100
+"""Label of a position that is not scored, such as padding; what `cross_entropy` ignores too."""
+
+ORDER_STREAM: Final = 1
+"""Stream of the shuffled epochs; a task's other streams have other numbers."""
 
 _CPU = torch.device("cpu")
 
@@ -33,19 +40,45 @@ class Samples:
     """Inputs with their labels.
 
     Attributes:
-        inputs: [N, *input_shape] float32, normalised.
-        labels: [N] int64 class indices.
+        inputs: [N, *input_shape] float32, normalised; or int64 tokens.
+        labels: [N] int64 class indices; of sequences [N, T], `IGNORED` where there is nothing to tell.
+        extra: further inputs of networks that take several, each with N rows, in the order of their arguments.
     """
 
     inputs: Tensor
     labels: Tensor
+    extra: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All inputs, as a network takes them: ``network(*samples.tensors)``."""
+        return (self.inputs, *self.extra)
+
+    def map_inputs(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        """The same samples with every input changed."""
+        return Samples(change(self.inputs), self.labels, tuple(change(tensor) for tensor in self.extra))
+
+    def take(self, rows: Tensor | slice) -> Samples:
+        """Some of the samples, in this order."""
+        return Samples(self.inputs[rows], self.labels[rows], tuple(tensor[rows] for tensor in self.extra))
+
     def to(self, device: torch.device | str) -> Samples:
         """The same samples on another device."""
-        return Samples(self.inputs.to(device), self.labels.to(device))
+        return Samples(self.inputs.to(device), self.labels.to(device), tuple(tensor.to(device) for tensor in self.extra))
+
+    def labelled(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [R, K] and labels [R] of all that has a label: the N samples, or every scored position of sequences.
+
+        Args:
+            logits: [N, K], or [N, T, K] for labels [N, T].
+        """
+        if self.labels.ndim == 1:
+            return logits, self.labels
+        scored = self.labels != IGNORED
+        return logits[scored], self.labels[scored]
 
 
 class Task(ABC):
@@ -54,14 +87,24 @@ class Task(ABC):
     Attributes:
         name: its name in the catalog.
         input_shape: of one sample, without the batch: (C, H, W).
-        classes: number of classes.
-        metric: what `scoring` measures; in [0, 1], larger is better.
+        classes: number of classes; of tokens, where sequences are told.
+        metric: what `scoring` measures; in [0, 1], larger is better. Of sequences it is the share of tokens told right.
     """
 
     name: str
     input_shape: tuple[int, ...]
     classes: int
     metric: ClassVar[str] = "accuracy"
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each tensor that networks take, without the batch; one unless the task says otherwise."""
+        return (tuple(self.input_shape),)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """By name, options of a space that must be at least so large for its networks to tell all that is asked."""
+        return {"classes": self.classes}
 
     @property
     @abstractmethod
@@ -96,6 +139,21 @@ class Task(ABC):
     @abstractmethod
     def _samples(self, split: str) -> Samples:
         """The fixed samples of ``train``, ``valid`` or ``test``."""
+
+
+def shuffled_rows(count: int, start: int, size: int, seed: int) -> Tensor:
+    """[size] of `count` rows, from position `start` of an endless sequence of shuffled epochs.
+
+    >>> sorted(torch.cat([shuffled_rows(6, 0, 4, seed=1), shuffled_rows(6, 4, 2, seed=1)]).tolist())
+    [0, 1, 2, 3, 4, 5]
+    """
+    epochs = range(start // count, (start + size - 1) // count + 1)
+    return torch.cat([_epoch(count, epoch, seed) for epoch in epochs])[start - epochs[0] * count :][:size]
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(count: int, epoch: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=step_generator(seed, epoch, ORDER_STREAM))
 
 
 def step_generator(seed: int, step: int, stream: int, device: torch.device = _CPU) -> torch.Generator:

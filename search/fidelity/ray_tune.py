@@ -9,8 +9,8 @@ name and that the problem does not know, in its natural unit. With `searcher_for
 promotion type: every rung is a trial of its own). With `scheduler_for` trials report again and again, and the rungs
 stop those that fall behind (the stopping type). Both use `archsmith.search.fidelity.rungs`.
 
-What Ray retries (`FailureConfig`) is evaluated again by Ray and told to the strategy once. A searcher's checkpoint holds
-the strategy's state and the trials that were running, as JSON and arrays, so that a restored one still knows them.
+What Ray retries (`FailureConfig`) is evaluated again by Ray and told to the strategy once. A searcher's checkpoint
+holds the strategy's state and the trials that were running, as JSON and arrays, so that a restored one knows them.
 
 Source: the interfaces of https://docs.ray.io/en/latest/tune/api/suggestion.html and `schedulers.html`.
 """
@@ -165,8 +165,9 @@ def searcher_for(strategy: Strategy, problem: Problem) -> Searcher:
         """Hands a strategy's proposals to Ray Tune and its reports to the strategy."""
 
         def __init__(self, session: Session) -> None:
-            first = session.problem.objectives[0]
-            super().__init__(metric=first.label, mode=first.direction)
+            reported = [item for item in session.problem.objectives if item.label not in session.problem.known]
+            first = reported[0] if reported else None
+            super().__init__(metric=first.label if first else None, mode=first.direction if first else None)
             self.session = session
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:

@@ -2,8 +2,8 @@
 
 One table serves every multi-fidelity method. Successive halving, Hyperband and its deepening forms ask it for the
 `best` of a finished rung, promotion-type ASHA for whom it finds `promotable` now, and stopping-type ASHA whether it
-`keeps` a candidate that has just reached a rung. "Better" means one thing everywhere: constraint-domination rank first, then the
-hypervolume that a candidate contributes to its front. With one objective and no constraint that is the plain value.
+`keeps` a candidate that has just reached a rung. "Better" means one thing everywhere: constraint-domination rank first,
+then the hypervolume that a candidate contributes to its front. With one objective and no constraint that is the value.
 
 Notation: N candidates, K rungs, M objectives (minimised), C constraints.
 

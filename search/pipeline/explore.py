@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,13 +15,14 @@ from ..budget import Meter, open_energy_counter
 from ..evaluators import CompositeEvaluator, Known, Measurer
 from ..feasibility import check_feasible
 from ..pareto import reference_point
-from ..problem import Problem, Quantity
+from ..problem import Population, Problem, Quantity
 from ..strategies import catalog as strategies
-from ..strategy import Results, StrategyState
+from ..strategy import Proposals, Results, StrategyState
 from ..study import Outcome, Study
 from .contracts import Interrupted, Recorder, Stage
 from .prepare import SearchSetting
 from .scoring import Scoring
+from .warm_start import EarlierSearch, gather, teach
 
 __all__ = ["Costs", "Exploration", "columns_of", "explore", "problem_of"]
 
@@ -49,6 +50,8 @@ class Exploration:
         reference: [M] the reference point.
         outcome: how it ended, and what it spent.
         reused: evaluations of this run that an earlier search had made.
+        evaluator: identity of what evaluated the trials.
+        knowledge: what the report says of the searches that this one started from.
     """
 
     problem: Problem
@@ -56,6 +59,8 @@ class Exploration:
     reference: NDArray[np.float64]
     outcome: Outcome
     reused: int
+    evaluator: str
+    knowledge: Mapping[str, object] | None = None
 
     def section(self) -> dict[str, object]:
         """What the report says of it."""
@@ -68,6 +73,8 @@ class Exploration:
             "seconds": self.outcome.seconds,
             "watt_hours": self.outcome.watt_hours,
             "energy_source": self.outcome.energy_source,
+            "evaluator": self.evaluator,
+            **({"warm_start": dict(self.knowledge)} if self.knowledge else {}),
         }
 
 
@@ -93,10 +100,25 @@ def columns_of(problem: Problem, models: Costs, scores: Mapping[str, Measurer]) 
     return known | {name: measure for name, measure in scores.items() if name in wanted}
 
 
-def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder: Recorder) -> Exploration:
+def explore(
+    setting: SearchSetting,
+    models: Costs,
+    scoring: Scoring,
+    *,
+    recorder: Recorder,
+    earlier_searches: Sequence[EarlierSearch] = (),
+) -> Exploration:
     """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
 
+    Args:
+        setting: what is searched.
+        models: of every quantity that is known before evaluation.
+        scoring: evaluates the others.
+        recorder: hears of results; may ask to stop.
+        earlier_searches: whose results are known from the start.
+
     Raises:
+        ConfigError: an earlier search does not fit.
         InfeasibleError: the constraints cannot be met.
         Interrupted: the recorder asked to stop.
     """
@@ -105,9 +127,12 @@ def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder
     problem = problem_of(setting, models)
     check_feasible(problem, np.random.default_rng(plan.seed))
     strategy = strategies.get(plan.strategy.name, problem, plan.seed, **plan.strategy.options)
+    knowledge = gather(problem, scoring.identity, earlier_searches) if earlier_searches else None
     earlier = recorder.checkpoint()
     if earlier is not None:
         strategy.restore(earlier.state)
+    elif knowledge is not None:
+        teach(strategy, knowledge)
     power = devices.get("host").busy_power_w  # the machine that searches, whatever it searches for
     meter = Meter(
         open_energy_counter(power.value if power else 0.0),
@@ -127,7 +152,9 @@ def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder
             batch=plan.batch,
             meter=meter,
         )
-        outcome = study.run(trials=len(earlier.results) if earlier else 0)
+        if earlier is None and knowledge is not None:
+            _begin(study, knowledge.first)
+        outcome = study.run(trials=len(teller))
     if outcome.reason == "stopped":
         raise Interrupted(outcome.message)
     results = teller.all
@@ -142,7 +169,19 @@ def explore(setting: SearchSetting, models: Costs, scoring: Scoring, *, recorder
         reference=teller.reference,
         outcome=outcome,
         reused=sum(item.reused for item in scores.values()),
+        evaluator=scoring.identity,
+        knowledge=knowledge.section if knowledge else None,
     )
+
+
+def _begin(study: Study, genomes: Population) -> None:
+    """Make the trials that are known to be good before any is proposed, as far as the budget allows."""
+    left = study.budget.trials_left(0)
+    if not len(genomes) or left == 0:
+        return
+    results = study.evaluator.evaluate(Proposals.full(genomes[:left]))
+    study.strategy.tell(results)
+    study.recorder.results(results, study.strategy.state())
 
 
 class _Teller:
@@ -166,6 +205,9 @@ class _Teller:
         self._parts.append(results)
         self._trials += len(results)
         self._progress()
+
+    def __len__(self) -> int:
+        return self._trials
 
     def event(self, kind: str, data: Mapping[str, object]) -> None:
         """Pass on."""

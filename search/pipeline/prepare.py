@@ -143,11 +143,19 @@ def _patient(message: str) -> None:
 
 
 def _check_fit(space: SearchSpace, task: Task) -> None:
-    shape = tuple(space.example_inputs(1)[0].shape[1:])
-    if shape != tuple(task.input_shape):
+    shapes = tuple(tuple(tensor.shape[1:]) for tensor in space.example_inputs(1))
+    if shapes != task.input_shapes:
         raise ConfigError(
             "task",
-            f"{task.name} with samples of shape {tuple(task.input_shape)}",
-            f"samples of shape {shape}, which the networks of {space.name}/{space.preset} take",
-            "Choose another preset, or give the space the options in_channels and resolution.",
+            f"{task.name} with samples of shape {_shapes(task.input_shapes)}",
+            f"samples of shape {_shapes(shapes)}, which the networks of {space.name}/{space.preset} take",
+            f"Choose another preset, or give the space other values of its options {', '.join(space.options)}.",
         )
+    for name, least in task.sizes.items():
+        size = space.options.get(name)
+        if isinstance(size, int) and size < least:
+            raise ConfigError(f"space.options.{name}", size, f"at least {least}, for task {task.name!r}")
+
+
+def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return " and ".join(map(str, shapes))

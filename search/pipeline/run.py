@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from .contracts import DeviceLab, Plan, Recorder, ResultStore, Stage
 from .explore import explore
@@ -13,11 +14,19 @@ from .scoring import Scoring, StandaloneScoring, SupernetScoring
 from .tabular import run_on_table
 from .train import train_supernet
 from .verify import verify
+from .warm_start import EarlierSearch
 
 __all__ = ["run_pipeline"]
 
 
-def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore, lab: DeviceLab | None = None) -> dict[str, object]:
+def run_pipeline(
+    plan: Plan,
+    recorder: Recorder,
+    store: ResultStore,
+    lab: DeviceLab | None = None,
+    *,
+    earlier_searches: Sequence[EarlierSearch] = (),
+) -> dict[str, object]:
     """Take a plan from names to exported, verified models.
 
     Args:
@@ -25,6 +34,7 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore, lab: Device
         recorder: hears of every stage, result and report; may ask to stop.
         store: keeps stage outputs and checkpoints.
         lab: devices other than this machine; None = those of the catalog, which are modelled from their files.
+        earlier_searches: whose results are known from the start.
 
     Returns:
         The report, as the recorder has received it.
@@ -34,7 +44,7 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore, lab: Device
         ArchsmithError: the plan cannot work, or a stage failed; the message says what to do.
     """
     if plan.evaluator.kind == "table":
-        return run_on_table(plan, recorder)
+        return run_on_table(plan, recorder, earlier_searches)
     clock = _Clock()
     recorder.stage(Stage.PREPARE)
     setting = build_setting(plan, lab)
@@ -51,7 +61,7 @@ def run_pipeline(plan: Plan, recorder: Recorder, store: ResultStore, lab: Device
     clock.lap(Stage.MODEL)
     report["cost_models"] = models.report()
     recorder.report(report)
-    found = explore(setting, models, scoring, recorder=recorder)
+    found = explore(setting, models, scoring, recorder=recorder, earlier_searches=earlier_searches)
     clock.lap(Stage.SEARCH)
     report["search"] = found.section()
     recorder.report(report)

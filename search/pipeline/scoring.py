@@ -59,6 +59,11 @@ class Scores(Protocol):
 class Scoring(Protocol):
     """Opens `Scores` for as long as a stage needs them."""
 
+    @property
+    def identity(self) -> str:
+        """Of everything that decides a value but the architecture; values of equal identities are comparable."""
+        ...
+
     def open(self, on_scored: OnScored | None = None) -> AbstractContextManager[Mapping[str, Scores]]:
         """Start what evaluates; by label, the quantities that it tells."""
         ...
@@ -71,6 +76,11 @@ class SupernetScoring:
     setting: Setting
     supernet: StoredResult
     store: ResultStore
+
+    @property
+    def identity(self) -> str:
+        """That of the trained weights."""
+        return supernet_identity(self.setting)
 
     @contextmanager
     def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
@@ -96,6 +106,11 @@ class StandaloneScoring:
 
     setting: Setting
     store: ResultStore
+
+    @property
+    def identity(self) -> str:
+        """That of the recipe."""
+        return recipe_identity(self.setting)
 
     @contextmanager
     def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
@@ -123,6 +138,11 @@ class TableScoring:
 
     table: Table
     quantities: tuple[str, ...] = (ACCURACY,)
+
+    @property
+    def identity(self) -> str:
+        """That of the table's name, size and columns."""
+        return identity_of(table=self.table.name, rows=len(self.table), columns=sorted(self.table.columns))
 
     @contextmanager
     def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:

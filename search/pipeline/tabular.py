@@ -6,7 +6,7 @@ Costs are known before evaluation and accuracy is looked up per trial, so that s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from .prepare import FREE_QUANTITIES, SearchSetting, free_quantities
 from .scoring import TableScoring
 from .select import random_feasible, spread_members
 from .verify import plain
+from .warm_start import EarlierSearch
 
 __all__ = ["TableCosts", "open_table", "queried", "run_on_table"]
 
@@ -89,7 +90,7 @@ def queried(table: Table) -> tuple[str, ...]:
     return tuple(name for name in table.columns if name not in known and name != TEST_ACCURACY)
 
 
-def run_on_table(plan: Plan, recorder: Recorder) -> dict[str, object]:
+def run_on_table(plan: Plan, recorder: Recorder, earlier_searches: Sequence[EarlierSearch] = ()) -> dict[str, object]:
     """Search a table and verify the front on its test column.
 
     Raises:
@@ -100,7 +101,7 @@ def run_on_table(plan: Plan, recorder: Recorder) -> dict[str, object]:
     setting, table = open_table(plan)
     costs = TableCosts(table)
     scoring = TableScoring(table, queried(table))
-    found = explore(setting, costs, scoring, recorder=recorder)
+    found = explore(setting, costs, scoring, recorder=recorder, earlier_searches=earlier_searches)
     recorder.stage(Stage.VERIFY)
     rng = np.random.default_rng(plan.seed + 1)
     random = random_feasible(found.problem, len(found.results), rng)

@@ -76,6 +76,11 @@ class BaseStrategy(ABC):
         self.told += len(results)
         self._learn(results, numbers)
 
+    def know(self, results: Results) -> None:
+        """Learn from results of other searches: they are no trials, have no numbers, and may be proposed again."""
+        self._last_asked = None
+        self._learn(results, np.full(len(results), -1, dtype=np.int64))
+
     def state(self) -> StrategyState:
         """Everything that later behaviour depends on."""
         memory = self._memory()

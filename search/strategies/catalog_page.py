@@ -58,9 +58,13 @@ ONE_OBJECTIVE: Final = ("optuna_cmaes",)
 
 PAGE: Final = f"""# Strategies
 
-Which strategy a job uses is its key `strategy: {{name: …, options: {{…}}}}`; every one of them takes several objectives
-and hard constraints, resumes exactly after a kill, never proposes what breaks a known constraint, and never proposes the
-same architecture twice. `archsmith compare JOB --strategies "nsga2 bayesian(initial=20)"` compares them on your problem.
+Which strategy a job uses is its key `strategy: {{name: …, options: {{…}}}}`. Every one of them takes several objectives
+and hard constraints, resumes exactly after a kill, proposes nothing that breaks a known constraint, and no architecture
+twice with the same effort. `archsmith compare JOB --strategies "nsga2 bayesian(initial=20)"` compares them on your
+problem. A search may start from what others found: `warm_start: [3, 5]`, numbers of earlier searches of the same space,
+task and recipe, makes the members of their fronts its first trials, which cost nothing, and the rest known to the
+strategy. Recipe genes (`recipe.learning_rate`, …) are searched jointly with the architecture where every candidate is
+trained alone: `evaluator: {{kind: standalone}}`. `archsmith export-optuna SEARCH` writes the trials as an Optuna study.
 
 {BEGIN}
 {END}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -86,7 +87,12 @@ def distribution_of(kind: str, values: Sequence[Value]) -> optuna.distributions.
         steps = {after - before for before, after in itertools.pairwise(numbers)}
         if len(steps) == 1:
             return optuna.distributions.IntDistribution(numbers[0], numbers[-1], step=steps.pop())
-    return optuna.distributions.CategoricalDistribution(tuple(values))
+    return optuna.distributions.CategoricalDistribution([_plain(value) for value in values])
+
+
+def _plain(value: object) -> bool | int | float | str:
+    """A value as Optuna stores it: what is not one number or text is written out."""
+    return value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def _frozen(
@@ -106,7 +112,7 @@ def _frozen(
     found = optuna.trial.create_trial(
         state=states.COMPLETE if complete else states.FAIL if failed else states.PRUNED,
         values=[float(trial.values[label] or 0.0) for label in labels] if complete else None,
-        params=choices,
+        params={name: _plain(value) for name, value in choices.items()},
         distributions={name: distributions[name] for name in choices},
         user_attrs={"key": trial.arch_key, "sources": dict(trial.sources)}
         | {key: value for key, value in more.items() if value not in (None, {})},

@@ -256,6 +256,11 @@ class JobSpec(Section):
     evaluator: EvaluatorSection = EvaluatorSection()
     strategy: StrategySection = StrategySection()
     budget: BudgetSection
+    warm_start: list[int | str] = Field(
+        default=[],
+        max_length=32,
+        description="Numbers or ids of earlier searches of the same space and evaluation, known from the start.",
+    )
     supernet: SupernetSection = SupernetSection()
     cost_model: CostModelSection = CostModelSection()
     verify: VerifySection = VerifySection()

@@ -22,6 +22,7 @@ from ..settings import Settings
 from ..store.faults import StoreUnavailable
 from ..store.records import JobKind, JobState, Lease
 from ..store.store import Store
+from .earlier import earlier_search
 from .heartbeat import Heartbeat, StopReason
 from .probe import run_probe
 from .recorder import DatabaseRecorder
@@ -152,7 +153,8 @@ class Worker:
         lab = Lab(self.store, patience_s=settings.device_patience_s, server=settings.url)
         for name in plan.devices:
             self.store.tasks.forget_failed(name)  # whoever asks anew, asks for a new try
-        run_pipeline(plan, recorder, results, lab)
+        earlier = [earlier_search(self.store, name) for name in job.warm_start]
+        run_pipeline(plan, recorder, results, lab, earlier_searches=earlier)
 
     def _settle(self, lease: Lease, outcome: str | None) -> None:
         """Say how it ended; a request that still stands decides between cancelled, paused and queued again."""

@@ -6,12 +6,12 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from contracts.strategy_kit import toy_problem, toy_space
 
 from archsmith.errors import ConfigError
 from archsmith.search.comparison import Comparison, Contender, Curve, compare, variants
 from archsmith.search.evaluators import CompositeEvaluator, Known
 from archsmith.search.plot import Line, draw_chart, ticks
-from contracts.strategy_kit import toy_problem, toy_space
 
 
 def toy_comparison(**options) -> Comparison:

@@ -63,3 +63,5 @@ def test_second_study_of_that_name_is_refused(finished: Finished, tmp_path: Path
 def test_genes_without_even_steps_are_categories() -> None:
     uneven = distribution_of("ordered", [8, 16, 64])
     assert uneven == optuna.distributions.CategoricalDistribution((8, 16, 64))
+    pairs = distribution_of("categorical", [(1, 2), "none"])
+    assert pairs == optuna.distributions.CategoricalDistribution(("[1, 2]", "none"))
