@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ...spaces.layers.pool import GlobalAvgPool
-from .contract import UNDEFINED, batch_mode, defined, frozen_state, hooked, restoring, weight_names
+from .contract import BATCH_NORMS, UNDEFINED, batch_mode, defined, frozen_state, hooked, restoring, weight_names
 
 __all__ = ["activation_kernel", "naswot", "zen"]
 
@@ -91,7 +91,7 @@ def _features(network: nn.Module, state: dict[str, Tensor], x: Tensor) -> tuple[
         axes = [axis for axis in range(given[0].ndim) if axis != 1]
         variances.append(float(given[0].var(dim=axes).mean()))
 
-    hooks = [module.register_forward_pre_hook(variance) for module in _of(network, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    hooks = [module.register_forward_pre_hook(variance) for module in _of(network, BATCH_NORMS)]
     hooks += [m.register_forward_pre_hook(lambda _, given: read.append(given[0])) for m in _of(network, GlobalAvgPool)]
     with hooked(hooks):
         logits = functional_call(network, state, (x,))

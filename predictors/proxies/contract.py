@@ -5,13 +5,14 @@ images; inputs are [N, ...] float32, labels [N] int64. A larger score promises a
 as it was found: weights, buffers and modes. A score that is not defined for a network (a cell without a path has no
 correlated Jacobians) is `UNDEFINED`, which ranks last; a proxy never returns NaN.
 
-Batch normalisation makes one sample's output depend on the others. Two rules, one for each kind of proxy:
+Batch normalisation makes one sample's output depend on the others. Three rules, one for each kind of proxy:
 
 - what is defined on the loss of the batch (grad_norm, snip, grasp, fisher) uses the statistics of the batch, with the
   gradient through them, as in training;
-- what is defined on single samples (gradsign, jacov, naswot, ntk) freezes the statistics of the batch first. Samples
-  are then independent, their gradients exact, and one vectorised call computes them. The published code sends samples
-  through alone (gradsign), or in training mode, where the gradient of one sample leaks into the others (jacov, ntk).
+- what compares samples (jacov, naswot, ntk) freezes the statistics of the batch first. Samples are then independent,
+  their gradients exact, and one vectorised call computes them. The published code takes the gradients in training mode,
+  where that of one sample leaks into the others;
+- gradsign sends every sample through alone, as published: norms use the sample's own statistics.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ UNDEFINED: Final = -math.inf
 LAYERS: Final = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights count; norms, biases and embeddings do not, as in the published code."""
 
-_BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d)
+BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def defined(score: float | Tensor) -> float:
@@ -106,7 +107,7 @@ def batch_mode(network: nn.Module) -> Iterator[None]:
     with restoring(network):
         network.eval()
         for module in network.modules():
-            if isinstance(module, _BATCH_NORMS):
+            if isinstance(module, BATCH_NORMS):
                 module.training = True
         yield
 
@@ -114,7 +115,7 @@ def batch_mode(network: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def frozen_state(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     """Parameters and buffers of `network`, detached, with the statistics of `inputs` in its batch norms."""
-    norms = [module for module in network.modules() if isinstance(module, _BATCH_NORMS)]
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
     momenta = [norm.momentum for norm in norms]
     state = {name: value.detach().clone() for name, value in network.state_dict().items()}
     with batch_mode(network):

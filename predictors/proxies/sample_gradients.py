@@ -1,7 +1,7 @@
 """Proxies read from the gradients of single samples: gradsign, jacov and ntk.
 
-Samples are independent once the norms are frozen, so that `torch.func.vmap` computes their gradients together, as many
-at a time as `GRADIENT_ELEMENTS` allows.
+Samples are independent, once norms are frozen or use one sample alone: `torch.func.vmap` then computes their gradients
+together, as many at a time as `GRADIENT_ELEMENTS` allows.
 
 Notation: N samples, P weights, D numbers per input.
 
@@ -12,6 +12,7 @@ Architecture Search without Training, version 1 of https://arxiv.org/abs/2006.04
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -19,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import batch_norm, cross_entropy
 
-from .contract import UNDEFINED, defined, frozen_state, restoring, split_weights
+from .contract import BATCH_NORMS, UNDEFINED, defined, frozen_state, hooked, restoring, split_weights
 
 __all__ = ["gradsign", "jacov", "ntk", "sample_gradients"]
 
@@ -36,15 +37,17 @@ _Readout = Callable[[Tensor, Tensor], Tensor]
 
 
 def sample_gradients(
-    network: nn.Module, inputs: Tensor, labels: Tensor, readout: _Readout = cross_entropy
+    network: nn.Module, inputs: Tensor, labels: Tensor, readout: _Readout = cross_entropy, *, alone: bool = False
 ) -> Iterator[Tensor]:
     """The gradients of every sample's `readout` with respect to the weights, in pieces of consecutive samples.
 
     Args:
-        network: its norms use the statistics of all of `inputs`.
+        network: freshly initialised.
         inputs: [N, ...].
         labels: [N] int64.
         readout: of one sample's logits and label.
+        alone: whether batch norms use the sample's own statistics, where it has several positions to take them from;
+            otherwise those of all of `inputs`.
 
     Yields:
         [n, P] float32, together [N, P] in the order of `weight_names`.
@@ -57,18 +60,33 @@ def sample_gradients(
     together = vmap(grad(scalar), in_dims=(None, 0, 0))
     count = sum(weight.numel() for weight in weights.values())
     size = max(1, GRADIENT_ELEMENTS // max(count, 1))
-    # Only the plain form of attention vectorises.
-    with restoring(network), sdpa_kernel(SDPBackend.MATH):
+    norms = [module for module in network.modules() if alone and isinstance(module, BATCH_NORMS)]
+    with (
+        restoring(network),
+        sdpa_kernel(SDPBackend.MATH),  # the form of attention that vectorises
+        hooked(norm.register_forward_hook(_by_own_statistics) for norm in norms),
+    ):
         network.eval()
         for x, y in zip(inputs.split(size), labels.split(size), strict=True):
             gradients = together(weights, x, y)
             yield torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
 
 
+def _by_own_statistics(norm: nn.Module, given: tuple[Tensor, ...], frozen: Tensor) -> Tensor:
+    """What a batch norm makes of one sample [1, C, ...] in training; `frozen` where each channel is a single number."""
+    assert isinstance(norm, BATCH_NORMS)
+    if math.prod(given[0].shape[2:]) < 2:
+        return frozen
+    return batch_norm(given[0], None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+
+
 def gradsign(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
-    """Σ over weights of abs(Σ over samples of sign(∂L_i/∂w)): how far the samples agree where to go."""
+    """Σ over weights of abs(Σ over samples of sign(∂L_i/∂w)): how far the samples agree where to go.
+
+    Every sample goes through alone, so that L_i does not depend on the others.
+    """
     total: Tensor | float = 0.0
-    for gradients in sample_gradients(network, inputs, labels):
+    for gradients in sample_gradients(network, inputs, labels, alone=True):
         total = total + gradients.nan_to_num(0.0).sign().sum(dim=0)
     return defined(torch.as_tensor(total).abs().sum())
 

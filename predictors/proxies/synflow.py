@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from .contract import defined, hooked, restoring, split_weights
+from .contract import BATCH_NORMS, defined, hooked, restoring, split_weights
 
 __all__ = ["synflow"]
 
-_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.RMSNorm)
+_NORMS: Final = (*BATCH_NORMS, nn.LayerNorm, nn.RMSNorm)
 
 
 def synflow(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:

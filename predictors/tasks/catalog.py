@@ -13,16 +13,27 @@ from typing import Final
 
 from ...errors import ConfigError, TaskError
 from .arrays import image_arrays
+from .cifar import cifar10, cifar100
 from .digits import digits, digits_shifted
+from .image_folder import image_folder
+from .parallel_text import parallel_text
+from .speech import speech_folder
 from .task import Task
+from .text import text
 
 __all__ = ["TASKS", "get", "names", "options"]
 
 TASKS: Final[Mapping[str, Callable[..., Task]]] = MappingProxyType(
     {
+        "cifar10": cifar10,
+        "cifar100": cifar100,
         "digits": digits,
         "digits_shifted": digits_shifted,
         "image_arrays": image_arrays,
+        "image_folder": image_folder,
+        "parallel_text": parallel_text,
+        "speech_folder": speech_folder,
+        "text": text,
     }
 )
 """Every task's builder, by name; its keyword arguments are the task's options."""
@@ -67,9 +78,16 @@ def _builder(name: str) -> Callable[..., Task]:
     return TASKS[name]
 
 
-_TYPES: Final = {"int": (int,), "float": (int, float), "str": (str,), "int | None": (int, type(None))}
+_TYPES: Final = {
+    "bool": (bool,),
+    "float": (int, float),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "str": (str,),
+    "str | None": (str, type(None)),
+}
 
 
 def _check_type(key: str, value: object, annotation: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, _TYPES[annotation]):
+    if isinstance(value, bool) != (annotation == "bool") or not isinstance(value, _TYPES[annotation]):
         raise ConfigError(f"task.options.{key}", value, f"a value of type {annotation}")

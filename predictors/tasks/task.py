@@ -67,7 +67,9 @@ class Samples:
 
     def to(self, device: torch.device | str) -> Samples:
         """The same samples on another device."""
-        return Samples(self.inputs.to(device), self.labels.to(device), tuple(tensor.to(device) for tensor in self.extra))
+        return Samples(
+            self.inputs.to(device), self.labels.to(device), tuple(tensor.to(device) for tensor in self.extra)
+        )
 
     def labelled(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R, K] and labels [R] of all that has a label: the N samples, or every scored position of sequences.

@@ -56,7 +56,7 @@ class MOBSTER(ASHA):
         eta: int = 3,
         rungs: int = 4,
         initial: int = 10,
-        pool: int = 2000,
+        pool: int = 1000,
         shortlist: int = 256,
     ) -> None:
         self._options = {"initial": initial, "pool": pool, "shortlist": shortlist}

@@ -170,7 +170,7 @@ def searcher_for(strategy: Strategy, problem: Problem) -> Searcher:
             super().__init__(metric=first.label if first else None, mode=first.direction if first else None)
             self.session = session
 
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        def suggest(self, trial_id: str) -> Any:  # a configuration, None, or FINISHED, which is text
             """A configuration; None to be asked again when a running trial has ended; FINISHED for no more."""
             proposal = self.session.suggest(trial_id)
             if proposal is None:

@@ -19,7 +19,7 @@ from ..problem import Population, Problem, Quantity
 from ..strategies import catalog as strategies
 from ..strategy import Proposals, Results, StrategyState
 from ..study import Outcome, Study
-from .contracts import Interrupted, Recorder, Stage
+from .contracts import Checkpoint, Interrupted, Recorder, Stage
 from .prepare import SearchSetting
 from .scoring import Scoring
 from .warm_start import EarlierSearch, gather, teach
@@ -133,15 +133,8 @@ def explore(
         strategy.restore(earlier.state)
     elif knowledge is not None:
         teach(strategy, knowledge)
-    power = devices.get("host").busy_power_w  # the machine that searches, whatever it searches for
-    meter = Meter(
-        open_energy_counter(power.value if power else 0.0),
-        seconds=earlier.seconds if earlier else 0.0,
-        watt_hours=earlier.watt_hours if earlier else 0.0,
-    )
-    teller = _Teller(recorder, meter, setting, earlier.results if earlier else None)
-    if earlier is not None and earlier.reference is not None:
-        teller.reference = earlier.reference
+    meter = _meter(earlier)
+    teller = _Teller(recorder, meter, setting, earlier)
     with scoring.open() as scores:
         study = Study(
             problem=problem,
@@ -157,21 +150,25 @@ def explore(
         outcome = study.run(trials=len(teller))
     if outcome.reason == "stopped":
         raise Interrupted(outcome.message)
-    results = teller.all
-    if results is None or teller.reference is None:
-        raise StrategyError(
-            f"search: {len(results) if results else 0} trials, none of them feasible at full effort, so there is no "
-            "front. Raise the budget, loosen the constraints, or look at the failed trials."
-        )
+    results, reference = teller.found()
     return Exploration(
         problem=problem,
         results=results,
-        reference=teller.reference,
+        reference=reference,
         outcome=outcome,
         reused=sum(item.reused for item in scores.values()),
         evaluator=scoring.identity,
         knowledge=knowledge.section if knowledge else None,
     )
+
+
+def _meter(earlier: Checkpoint | None) -> Meter:
+    """Counts on from what earlier runs of the same search spent."""
+    power = devices.get("host").busy_power_w  # the machine that searches, whatever it searches for
+    counter = open_energy_counter(power.value if power else 0.0)
+    if earlier is None:
+        return Meter(counter)
+    return Meter(counter, seconds=earlier.seconds, watt_hours=earlier.watt_hours)
 
 
 def _begin(study: Study, genomes: Population) -> None:
@@ -187,13 +184,13 @@ def _begin(study: Study, genomes: Population) -> None:
 class _Teller:
     """Passes the study's words on, fixes the reference point once, and keeps what verify needs."""
 
-    def __init__(self, recorder: Recorder, meter: Meter, setting: SearchSetting, earlier: Results | None) -> None:
+    def __init__(self, recorder: Recorder, meter: Meter, setting: SearchSetting, earlier: Checkpoint | None) -> None:
         self._recorder = recorder
         self._meter = meter
         self._setting = setting
-        self._parts = [earlier] if earlier is not None else []
-        self._trials = len(earlier) if earlier is not None else 0
-        self.reference: NDArray[np.float64] | None = None
+        self._parts = [earlier.results] if earlier is not None else []
+        self._trials = len(earlier.results) if earlier is not None else 0
+        self.reference: NDArray[np.float64] | None = earlier.reference if earlier is not None else None
 
     def results(self, results: Results, state: StrategyState) -> None:
         """Fix the reference point with the first batch that has something to show, then record."""
@@ -217,10 +214,14 @@ class _Teller:
         """Pass on."""
         return self._recorder.should_stop()
 
-    @property
-    def all(self) -> Results | None:
-        """Everything recorded, earlier runs included."""
-        return Results.concatenate(self._parts) if self._parts else None
+    def found(self) -> tuple[Results, NDArray[np.float64]]:
+        """Everything recorded, earlier runs included, and the reference point; raises StrategyError without a front."""
+        if self.reference is None:
+            raise StrategyError(
+                f"search: {self._trials} trials, none of them feasible at full effort, so there is no front. Raise the "
+                "budget, loosen the constraints, or look at the failed trials."
+            )
+        return Results.concatenate(self._parts), self.reference
 
     def _progress(self) -> None:
         """Report the share of whichever budget is closest to its end."""

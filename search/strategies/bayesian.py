@@ -210,7 +210,7 @@ class Bayesian(ModelBased):
     name = "bayesian"
 
     def __init__(
-        self, problem: Problem, seed: int, *, initial: int = 10, pool: int = 2000, shortlist: int = 256
+        self, problem: Problem, seed: int, *, initial: int = 10, pool: int = 2000, shortlist: int = 512
     ) -> None:
         super().__init__(problem, seed, initial=initial, pool=pool)
         if shortlist < 2:

@@ -261,7 +261,7 @@ class OptunaTPE(OptunaStrategy):
     name = "optuna_tpe"
     active_only = True
 
-    def __init__(self, problem: Problem, seed: int, *, initial: int = 10, suggestions: int = 16) -> None:
+    def __init__(self, problem: Problem, seed: int, *, initial: int = 10, suggestions: int = 12) -> None:
         self.initial = _checked(self.name, "initial", initial)
         super().__init__(problem, seed, suggestions=suggestions)
 
@@ -288,7 +288,7 @@ class OptunaGP(OptunaStrategy):
     name = "optuna_gp"
 
     def __init__(
-        self, problem: Problem, seed: int, *, initial: int = 10, rows: int = 200, suggestions: int = 4
+        self, problem: Problem, seed: int, *, initial: int = 10, rows: int = 100, suggestions: int = 1
     ) -> None:
         self.initial = _checked(self.name, "initial", initial)
         self.rows = _checked(self.name, "rows", rows)

