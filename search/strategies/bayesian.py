@@ -36,6 +36,9 @@ LISTED: Final = 20_000
 RAYS: Final = 64
 ELITE: Final = 32
 
+BOLDNESS: Final = 3.0
+"""By what bold draws stretch deviations from the mean."""
+
 
 class ModelBased(BaseStrategy):
     """What strategies share that fit a model to all results and look for candidates by it.
@@ -205,49 +208,76 @@ class Bayesian(ModelBased):
         initial: first proposals, spread from small to large networks, before there is a model.
         pool: candidates that the model scores per call.
         shortlist: of those, how many the joint draws are over.
+        bold: share of proposals that come from draws with deviations three times as large. A model that is too sure of
+            itself can hold a search in one region for good: without them one search in a hundred stayed there.
     """
 
     name = "bayesian"
 
     def __init__(
-        self, problem: Problem, seed: int, *, initial: int = 10, pool: int = 2000, shortlist: int = 512
+        self,
+        problem: Problem,
+        seed: int,
+        *,
+        initial: int = 10,
+        pool: int = 2000,
+        shortlist: int = 512,
+        bold: float = 0.2,
     ) -> None:
         super().__init__(problem, seed, initial=initial, pool=pool)
-        if shortlist < 2:
-            raise StrategyError(f"bayesian: got shortlist {shortlist}; at least 2 are needed.")
+        if shortlist < 2 or not 0.0 <= bold <= 1.0:
+            raise StrategyError(
+                f"bayesian: got shortlist {shortlist} and bold {bold}; at least 2, and a share from 0 to 1, are needed."
+            )
         self.shortlist = shortlist
+        self.bold = bold
 
     def _choose(self, n: int, belief: Belief, pool: Population) -> NDArray[np.intp]:
+        bold = int(self.rng.binomial(n, self.bold))
+        taken = np.zeros(len(pool), dtype=np.bool_)
+        feasible = belief.feasibility(pool)
+        chosen = self._drawn(n - bold, belief, pool, feasible=feasible, taken=taken, stretch=1.0)
+        return np.array(
+            chosen + self._drawn(bold, belief, pool, feasible=feasible, taken=taken, stretch=BOLDNESS), dtype=np.intp
+        )
+
+    def _drawn(
+        self,
+        n: int,
+        belief: Belief,
+        pool: Population,
+        *,
+        feasible: NDArray[np.float64],
+        taken: NDArray[np.bool_],
+        stretch: float,
+    ) -> list[int]:
+        """Rows of the pool, one per draw; they are marked in `taken`."""
+        if not n:
+            return []
         front, reference = self.front, self._reference()
         rays = directions(len(reference), RAYS, self.rng)
-        feasible = belief.feasibility(pool)
-        score = self._promise(belief, pool, front, reference, rays=rays) * feasible
-        rows = np.argsort(-score, kind="stable")[: max(self.shortlist, 2 * n)]
-        draws = belief.draw(pool[rows], n, self.rng)
-        weight = feasible[rows]
-        taken = np.zeros(len(rows), dtype=np.bool_)
-        chosen = []
-        for draw in draws:  # one proposal per draw
+        promise = self._promise(belief.optimistic(pool, stretch), front, reference, rays) * feasible
+        promise[taken] = -np.inf
+        rows = np.argsort(-promise, kind="stable")[: min(max(self.shortlist, 2 * n), int((~taken).sum()))]
+        weight, chosen = feasible[rows], []
+        for draw in belief.draw(pool[rows], n, self.rng, stretch=stretch):
             gain = improvement(draw, front, reference, rays) * weight
-            if draw.shape[1] == 1 or not (gain[~taken] > 0).any():
+            free = ~taken[rows]
+            if draw.shape[1] == 1 or not (gain[free] > 0).any():
                 gain = self._closeness(draw, reference) * weight
-            gain[taken] = -np.inf
-            best = int(gain.argmax())
+            best = int(rows[np.where(free, gain, -np.inf).argmax()])
             taken[best] = True
             chosen.append(best)
-        return rows[np.array(chosen, dtype=np.intp)]
+        return chosen
 
     def _promise(
         self,
-        belief: Belief,
-        pool: Population,
+        values: NDArray[np.float64],
         front: NDArray[np.float64],
         reference: NDArray[np.float64],
-        *,
         rays: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """[B] what decides the shortlist: optimistic values."""
-        values = belief.optimistic(pool, 1.0)
+        """[B] what decides the shortlist, from optimistic values [B, M]."""
         if values.shape[1] == 1:
             return -values[:, 0] + values[:, 0].max()
         gain = improvement(values, front, reference, rays)

@@ -79,14 +79,16 @@ class Belief:
         """[B, M] medians."""
         return self.optimistic(genomes, 0.0)
 
-    def draw(self, genomes: Population, count: int, rng: np.random.Generator) -> Array:
-        """[R, B, M] joint draws of what the values may be."""
+    def draw(self, genomes: Population, count: int, rng: np.random.Generator, *, stretch: float = 1.0) -> Array:
+        """[R, B, M] joint draws of what the values may be, their deviations from the mean times `stretch`."""
         known = self._known(genomes)
         out = np.repeat(known[None], count, axis=0)
         x = self._features(genomes)
         for column, model in enumerate(self._objectives):
             if model is not None:
-                out[:, :, column] = model.to_targets(model.posterior(x).sample(count, rng))
+                posterior = model.posterior(x)
+                drawn = posterior.mean + stretch * (posterior.sample(count, rng) - posterior.mean)
+                out[:, :, column] = model.to_targets(drawn)
         return out
 
     def feasibility(self, genomes: Population) -> Array:
