@@ -29,8 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## the whole job on handwritten digits, with progress; results in runs/
 	@$(BIN)/python examples/demo.py
 
+# Two processes, a file at a time: some tests measure, and more would measure each other.
 test: $(STAMP) ## the whole test suite; choose with PYTEST_ARGS='-k pool'
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP) ## format, lint, types, import floors, size limits, documents
 	$(BIN)/ruff format --check .
