@@ -46,7 +46,10 @@ def get(name: str, *, measured: bool = False) -> Device:
     if device.name != name:
         raise ConfigError(f"{name}.yaml: name", device.name, f"{name!r}, as the file is called")
     if name == "host":
-        device = replace(device, **detect())
+        found = detect()
+        if device.busy_power_w is not None:
+            del found["busy_power_w"]  # what somebody wrote down is better than what we derive
+        device = replace(device, **found)
         if measured:
             device = replace(device, **_rates())
     return device

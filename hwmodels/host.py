@@ -16,6 +16,9 @@ from .device import Figure
 __all__ = ["cpu_clock", "cpu_name", "detect", "measure_rates"]
 
 _CPU_FOLDER: Final = Path("/sys/devices/system/cpu/cpu0/cache")
+CORE_BUSY_W: Final = 360 / 96
+"""Power of one busy core of a server processor, for machines that do not tell theirs."""
+
 _UNITS_KIB: Final = {"K": 1, "M": 1024, "G": 1024 * 1024}
 
 
@@ -56,6 +59,10 @@ def detect() -> dict[str, Any]:
         "title": f"this machine ({cpu_name()}, {cores} cores)",
         "cores": Figure(float(cores), "detected:scheduler affinity"),
     }
+    out["busy_power_w"] = Figure(
+        CORE_BUSY_W * cores,
+        f"derived:{CORE_BUSY_W:g} W per core (AMD EPYC 9654 data sheet, 360 W for 96), {cores} cores",
+    )
     if caches := _caches():
         out["caches_kib"] = caches
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

@@ -342,9 +342,6 @@ class TrainingEnergy:
         )  # fmt: skip
 
 
-def _unused(): ...
-
-
 def estimate_training(
     device: Device, *, macs: float, samples: float, epochs: float = 1.0, data_type: str | None = None,
     utilisation: float = UTILISATION,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from .contracts import DeviceLab, Plan, Recorder, ResultStore, Stage
+from .energy import Clock, expected_energy
 from .explore import explore
 from .export import export_members
 from .model import fit_cost_models
@@ -45,11 +45,13 @@ def run_pipeline(
     """
     if plan.evaluator.kind == "table":
         return run_on_table(plan, recorder, earlier_searches)
-    clock = _Clock()
+    clock = Clock()
     recorder.stage(Stage.PREPARE)
     setting = build_setting(plan, lab)
     clock.lap(Stage.PREPARE)
-    report: dict[str, object] = {}
+    energy: dict[str, object] = {"expected": expected_energy(setting)}
+    report: dict[str, object] = {"energy": energy}
+    recorder.report(report)
     if plan.evaluator.kind == "standalone":
         scoring: Scoring = StandaloneScoring(setting=setting, store=store)
     else:
@@ -73,19 +75,6 @@ def run_pipeline(
     export_members(setting, verification, recorder, store)
     clock.lap(Stage.EXPORT)
     report["seconds"] = clock.seconds
+    energy |= {"watt_hours": clock.watt_hours, "source": clock.source}
     recorder.report(report)
     return report
-
-
-class _Clock:
-    """Seconds per stage of this run."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: Stage) -> None:
-        """Book the time since the last lap on a stage."""
-        now = time.monotonic()
-        self.seconds[stage] = round(now - self._last, 3)
-        self._last = now

@@ -96,9 +96,23 @@ def print_report(report: Mapping[str, Any]) -> None:
             f"[{_short(ranking.get('low'))}, {_short(ranking.get('high'))}] over {ranking['n']} random architectures: "
             f"{ranking['verdict']}"
         )
+    _print_energy(report.get("energy", {}))
     for finding in ("front", "accuracy"):
         if text := report.get("random", {}).get(finding, {}).get("text"):
             console.print(text)
+
+
+def _print_energy(energy: Mapping[str, Any]) -> None:
+    """What the search took, beside what its training was expected to take."""
+    spent = sum(energy.get("watt_hours", {}).values())
+    expected = energy.get("expected", {}).values()
+    if not spent:
+        return
+    told = f"{spent:.3g} Wh ({energy['source']})"
+    if expected:
+        total, std = (sum(item[name] for item in expected) for name in ("watt_hours", "std"))
+        told += f"; training was expected to take {total:.2g} ± {std:.2g} Wh"
+    console.print(f"The search took {told}")
 
 
 def write_front(front: Front, form: str, target: Path | None) -> None:

@@ -72,7 +72,14 @@ def test_first_run_goes_through_every_stage(first: tuple[Path, ScriptRecorder]) 
         sources = {item.quantity: item.source for item in member.observations}
         assert sources["accuracy"] == "measured:standalone"
         assert sources["latency_ms"] == "measured:onnxruntime"
-    assert sorted(told.final) == ["cost_models", "members", "random", "ranking", "search", "seconds", "supernet"]
+    assert sorted(told.final) == [
+        "cost_models", "energy", "members", "random", "ranking", "search", "seconds", "supernet"
+    ]  # fmt: skip
+    energy = told.final["energy"]
+    assert set(energy["expected"]) == {"alone", "supernet"}
+    assert all(item["watt_hours"] > item["std"] > 0 for item in energy["expected"].values())
+    assert set(energy["watt_hours"]) == set(told.final["seconds"])
+    assert sum(energy["watt_hours"].values()) > 0
     assert not list((folder / "scratch").rglob("*.*"))  # finished work leaves no scratch behind
 
 
