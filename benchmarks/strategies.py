@@ -201,8 +201,10 @@ def work(problems: Iterable[str], contenders: list[str], seeds: dict[str, int], 
 
 
 def read(log: Path) -> list[dict]:
-    """Finished runs."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+    """Finished runs, each once though it may have been run twice."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return list({(row["problem"], row["contender"], row["seed"]): row for row in rows}.values())
 
 
 def summarise(log: Path) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import StrategyError
+from ...predictors.blas import one_blas_thread
 from ..enumeration import every_genome
 from ..pareto import nondominated_mask, reference_point
 from ..problem import Population, Problem
@@ -77,11 +78,12 @@ class ModelBased(BaseStrategy):
         genomes, parents = self._variation.spread(first, self.rng), np.full(first, -1, dtype=np.int64)
         if first == n:
             return genomes, parents
-        belief = self._believe()
-        pool = self._pool(belief)
-        if not len(pool):
-            return genomes, parents
-        chosen = pool[self._choose(min(n - first, len(pool)), belief, pool)]
+        with one_blas_thread():
+            belief = self._believe()
+            pool = self._pool(belief)
+            if not len(pool):
+                return genomes, parents
+            chosen = pool[self._choose(min(n - first, len(pool)), belief, pool)]
         return np.concatenate([genomes, chosen]), np.concatenate([parents, np.full(len(chosen), -1, dtype=np.int64)])
 
     def _believe(self) -> Belief:
