@@ -16,6 +16,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from ...hwmodels import catalog as device_catalog
 from ..auth import LOCAL, Principal
 from ..store.faults import NotFound
 from ..store.records import FrontView as FrontName
@@ -23,7 +24,7 @@ from ..store.records import JobState, Role, SearchRecord, TrialRecord
 from ..store.store import Store
 from .picture import picture_of, picture_response
 from .reading.front import chart_json, front_view
-from .reading.listing import device_row, job_row
+from .reading.listing import catalog_row, device_row, job_row
 from .reading.log import EventTail, log_view
 from .reading.report import verdicts_of
 from .reading.status import search_row, search_view
@@ -176,8 +177,11 @@ class Dashboard:
 
     def devices(self, request: Request) -> Response:
         """All devices."""
-        rows = [device_row(device, self.store.tasks.counts(device.name)) for device in self.store.devices()]
-        return self.renderer.page(request, "devices.html", section="Devices", rows=rows)
+        rows = {name: catalog_row(device_catalog.get(name)) for name in device_catalog.names()}
+        rows |= {item.name: device_row(item, self.store.tasks.counts(item.name)) for item in self.store.devices()}
+        return self.renderer.page(
+            request, "devices.html", section="Devices", rows=[rows[name] for name in sorted(rows)]
+        )
 
     def static(self, request: Request, name: str) -> Response:
         """A file of the dashboard."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ....hwmodels.device import Device
 from ...measuring import SILENT_S, describe
 from ...store.records import DeviceRecord, JobRecord, JobState
 from ..views import DeviceRow, JobRow
 
-__all__ = ["device_row", "job_row"]
+__all__ = ["catalog_row", "device_row", "job_row"]
 
 
 def job_row(job: JobRecord, search_names: Mapping[str, str], root: str) -> JobRow:
@@ -41,6 +42,14 @@ def device_row(record: DeviceRecord, tasks: Mapping[JobState, int]) -> DeviceRow
         agent=_agent(record),
         tasks=", ".join(f"{count} {what}" for count, what in counts if count),
         created_at=record.created,
+    )
+
+
+def catalog_row(device: Device) -> DeviceRow:
+    """The line of a device that comes with archsmith and nobody has registered."""
+    agent = "not needed" if device.name == "host" else "none so far"
+    return DeviceRow(
+        name=device.name, kind=device.kind, description=device.title, agent=agent, tasks="", created_at=None
     )
 
 
