@@ -60,6 +60,10 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.genomes)
 
+    def rows(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Proposals:
+        """The chosen rows as new Proposals."""
+        return Proposals(genomes=self.genomes[index], fidelity=self.fidelity[index], parents=self.parents[index])
+
     @classmethod
     def full(cls, genomes: NDArray[np.int16]) -> Proposals:
         """Proposals at full fidelity without recorded parents."""

@@ -20,7 +20,7 @@ from ...hwmodels.memory import MemoryModel
 from ...hwmodels.roofline import RooflineModel
 from ..problem import Population, Quantity, label
 from .contracts import Interrupted, Recorder, ResultStore, Stage
-from .prepare import FREE_QUANTITIES, HOST, Setting
+from .prepare import FREE_QUANTITIES, HOST, Setting, free_quantities
 
 __all__ = ["MODEL_KIND", "CostModels", "fit_cost_models", "keep_model"]
 
@@ -37,8 +37,7 @@ class CostModels:
     @property
     def known(self) -> dict[str, Quantity]:
         """By label, the quantities that need no evaluation, as functions of a population."""
-        space = self.setting.space
-        known: dict[str, Quantity] = {name: _free(getattr(space, name)) for name in FREE_QUANTITIES}
+        known = free_quantities(self.setting.space)
         for name, model in self.models.items():
             known[name] = _modelled(model, self.setting)
         return known
@@ -160,14 +159,6 @@ class _Told:
         self._recorder.progress(*self._done, message)
         if reason := self._recorder.should_stop():
             raise Interrupted(reason)
-
-
-def _free(count: object) -> Quantity:
-    def quantity(genomes: Population) -> NDArray[np.float64]:
-        assert callable(count)
-        return np.asarray(count(genomes), dtype=np.float64)
-
-    return quantity
 
 
 def _modelled(model: CostModel, setting: Setting) -> Quantity:

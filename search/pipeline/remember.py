@@ -60,7 +60,7 @@ class Remembered:
         if len(shares) == 1:
             return self._at(proposals, float(shares[0]))
         rows = [np.flatnonzero(proposals.fidelity == share) for share in shares]  # one part per rung: there are few
-        parts = [self._at(_rows(proposals, part), float(share)) for part, share in zip(rows, shares, strict=True)]
+        parts = [self._at(proposals.rows(part), float(share)) for part, share in zip(rows, shares, strict=True)]
         back = np.argsort(np.concatenate(rows))
         return Measured(
             values=np.concatenate([part.values for part in parts])[back],
@@ -82,7 +82,7 @@ class Remembered:
         ok = np.isfinite(values)
         errors: list[str | None] = [None] * len(keys)
         if first:
-            fresh = self._measure(_rows(proposals, np.array(list(first.values()))))
+            fresh = self._measure(proposals.rows(np.array(list(first.values()))))
             place = {key: position for position, key in enumerate(first)}
             for row, key in enumerate(keys):
                 if (position := place.get(key)) is not None:
@@ -93,9 +93,3 @@ class Remembered:
             self._store.keep_evaluated(self._recipe, self._seed, new, fidelity=fidelity)
         self.reused += len(keys) - len(first)
         return Measured(values=values, seconds=seconds, ok=ok, source=self._source, errors=tuple(errors))
-
-
-def _rows(proposals: Proposals, rows: NDArray[np.int64]) -> Proposals:
-    return Proposals(
-        genomes=proposals.genomes[rows], fidelity=proposals.fidelity[rows], parents=proposals.parents[rows]
-    )

@@ -12,6 +12,7 @@ https://arxiv.org/abs/2006.05078. Candidates are a pool of genomes, evolved wher
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Final
 
 import numpy as np
@@ -67,9 +68,9 @@ class ModelBased(BaseStrategy):
 
     # --- what a model-based strategy adds -------------------------------------------------------------------------
 
+    @abstractmethod
     def _choose(self, n: int, belief: Belief, pool: Population) -> NDArray[np.intp]:
         """At most `n` different rows of `pool` ([B, G], new and feasible as far as is known), the first ones best."""
-        raise NotImplementedError  # pragma: no cover  # every subclass says how
 
     # --- proposing ------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from ...errors import ConfigError
 from ...search.pipeline.warm_start import EarlierSearch
 from ...search.problem import Objective
-from ...search.strategy import Results
 from ..store.faults import NotFound
 from ..store.store import Store
+from .recorder import results_of
 
 __all__ = ["earlier_search"]
 
@@ -37,13 +37,5 @@ def earlier_search(store: Store, name: int | str) -> EarlierSearch:
             Objective(name=item["name"], direction=item["direction"], device=item.get("device"))
             for item in record.objectives
         ),
-        results=Results(
-            genomes=batch.genomes,
-            values=batch.values,
-            violations=batch.violations,
-            fidelity=batch.fidelity,
-            cost_s=batch.cost_s,
-            status=batch.status,
-            sources=batch.sources,
-        ),
+        results=results_of(batch),
     )

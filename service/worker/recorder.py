@@ -19,7 +19,7 @@ from ..store.store import Store
 from .heartbeat import Heartbeat
 from .results import media_type
 
-__all__ = ["DatabaseRecorder"]
+__all__ = ["DatabaseRecorder", "results_of"]
 
 PROGRESS_EVERY_S: Final = 0.5
 """A stage's progress is stored at most this often, and when it ends."""
@@ -72,15 +72,7 @@ class DatabaseRecorder:
             return None
         reference = self._store.search(search_id).reference
         return Checkpoint(
-            results=Results(
-                genomes=batch.genomes,
-                values=batch.values,
-                violations=batch.violations,
-                fidelity=batch.fidelity,
-                cost_s=batch.cost_s,
-                status=batch.status,
-                sources=batch.sources,
-            ),
+            results=results_of(batch),
             state=kept.state,
             seconds=kept.seconds,
             watt_hours=kept.watt_hours,
@@ -149,3 +141,16 @@ class DatabaseRecorder:
             artifacts=artifacts,
             feasible=member.feasible,
         )
+
+
+def results_of(batch: TrialBatch) -> Results:
+    """Stored trials as the search knew them; causes of failure stay in the store."""
+    return Results(
+        genomes=batch.genomes,
+        values=batch.values,
+        violations=batch.violations,
+        fidelity=batch.fidelity,
+        cost_s=batch.cost_s,
+        status=batch.status,
+        sources=batch.sources,
+    )

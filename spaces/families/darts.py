@@ -51,7 +51,7 @@ PRESETS: Final[Mapping[str, DartsSpec]] = MappingProxyType({
     "sharp_search": DartsSpec(choices=SHARP_CHOICES, sharp=True, affine=False),
     "sharp_cifar10": DartsSpec(choices=SHARP_CHOICES, sharp=True, channels=36, layers=20),
     "digits": DartsSpec(in_channels=1, resolution=12, channels=8, layers=3),
-    "tiny": DartsSpec(in_channels=1, resolution=8, channels=2, layers=3),
+    "tiny": DartsSpec(in_channels=1, resolution=16, channels=2, layers=3),
 })  # fmt: skip
 """The family's presets, by name: search networks, published networks, and two for small grey images."""
 
