@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from .. import __version__
 from ..errors import ArchsmithError, ConfigError, InfeasibleError
 from .commands.output import errors
 
@@ -41,6 +42,21 @@ StoreOption = Annotated[
     str | None, typer.Option("--store", help="Database URL; default the ARCHSMITH_STORE_URL setting.")
 ]
 JobArgument = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (YAML).")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"archsmith {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    del version  # shown before any command runs
 
 
 @app.command()

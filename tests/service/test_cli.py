@@ -17,6 +17,7 @@ from running import JOB, Finished, opened
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from archsmith import __version__
 from archsmith.service.cli import app, main
 from archsmith.spaces.export import FILES
 
@@ -76,6 +77,10 @@ def test_program_without_arguments_shows_its_commands() -> None:
     shown = CliRunner().invoke(app, [])
     assert all(name in shown.output for name in COMMANDS)
     assert callable(main)
+
+
+def test_version_is_shown(call: Any) -> None:
+    assert call("--version").out == f"archsmith {__version__}\n"
 
 
 # --- a finished search ---------------------------------------------------------------------------------------------

@@ -72,11 +72,11 @@ def test_poison_is_called_so(poison):
 
 
 def test_many_copies_are_one_finding_per_choice():
-    copies = {f"copy{index}": block("conv", kernel=3) for index in range(20)}
+    copies = {f"copy{index}": block("conv", kernel=3) for index in range(8)}
     report = check_space(macro(STANDARD | copies, layers=1), samples=8)
     (found,) = report.findings
     assert (found.check, found.place) == ("duplicate", "layer0.choice")
-    assert "21 times as often" in found.message
+    assert "9 times as often" in found.message
 
 
 def test_all_branches_zero_is_disconnected():
