@@ -58,6 +58,7 @@ REFERENCE_DEVICES: Final = ("raspberry_pi_4", "t4", "h100")
 
 _PAIR_COLUMNS: Final = 4096
 _FLAT: Final = 1e-9
+_FEW: Final = 64
 
 
 def graph_layout(space: SearchSpace) -> GraphLayout:
@@ -383,15 +384,22 @@ def _reference_latency(space: SearchSpace) -> Encoding:
     def logs(genomes: Population) -> Array:
         return np.log(np.column_stack([model.predict(space, genomes).mean for model in models]))
 
-    return _standardised(space, "reference_latency", [model.device for model in models], logs)
+    # Without sites each network of the sample is built Op by Op for every device: seconds for all of them.
+    rows = None if space.sites() is not None else _FEW
+    return _standardised(space, "reference_latency", [model.device for model in models], logs, rows)
 
 
 # --- helpers --------------------------------------------------------------------------------------------------------
 
 
-def _standardised(space: SearchSpace, kind: str, names: Sequence[str], raw: Apply) -> Encoding:
-    """Columns of mean 0 and standard deviation 1 over the fixed sample; constant and repeated ones are left out."""
-    sample = raw(reference_sample(SpaceKey(space)))
+def _standardised(
+    space: SearchSpace, kind: str, names: Sequence[str], raw: Apply, rows: int | None = None
+) -> Encoding:
+    """Columns of mean 0 and standard deviation 1 over the fixed sample, or its first `rows`.
+
+    Constant and repeated columns are left out.
+    """
+    sample = raw(reference_sample(SpaceKey(space))[:rows])
     mean, std = sample.mean(axis=0), sample.std(axis=0)
     varies = np.flatnonzero(std > _FLAT * (1.0 + np.abs(mean)))
     scaled = (sample[:, varies] - mean[varies]) / std[varies]
