@@ -152,7 +152,8 @@ class EnergyModel:
             space: of the measured networks.
             genomes: [N, G] them, canonical.
             energy_mj: [N] measured, per run.
-            idle_included: whether the measurements contain the idle power; if not, the file's idle power stays.
+            idle_included: whether the measurements contain the idle power; if not, neither do the predictions of the
+                model that is returned: it predicts what was measured.
 
         Raises:
             PredictorError: too few measurements, or one that is not finite and positive.
@@ -168,7 +169,7 @@ class EnergyModel:
         return float(total_macs(ops)), float(moved.weight_bytes), float(moved.activation_bytes)
 
     def report(self) -> dict[str, float]:
-        """Leave-one-out errors of a calibrated model; empty where nothing was measured."""
+        """Leave-one-out errors of a model that was calibrated by `n` measured networks; empty where none was."""
         return dict(self._errors)
 
 
@@ -184,7 +185,7 @@ def fit_terms(
         work: [N, 4] MACs, bytes of weights, bytes of activations, latency_ms.
         energy_mj: [N] measured, per run.
         prior: the file's terms.
-        idle_included: whether the measurements contain the idle power; if not, the prior's idle power stays.
+        idle_included: whether the measurements contain the idle power; if not, that of the terms returned is 0.
 
     Returns:
         The terms, and `held_out_report` of the leave-one-out predictions.
@@ -209,7 +210,7 @@ def fit_terms(
         for strength in STRENGTHS
     }
     best = min(STRENGTHS, key=lambda strength: float(np.square(left_out[strength] - 1.0).mean()))
-    multipliers = np.ones(4)
+    multipliers = np.zeros(4)
     multipliers[:columns] = _multipliers(shares, best * len(shares))
     errors = held_out_report(left_out[best] * energy_mj, energy_mj)
     terms = EnergyTerms(

@@ -23,7 +23,17 @@ from .kernels import Kernels
 from .measure.timer import Timer
 from .measurement import Measurement
 
-__all__ = ["BatchTimer", "ProbeLog", "ProbeSettings", "Probes", "Progress", "distinct_networks", "measure_all", "probe"]
+__all__ = [
+    "BatchTimer",
+    "ProbeLog",
+    "ProbeSettings",
+    "Probes",
+    "Progress",
+    "agree",
+    "distinct_networks",
+    "measure_all",
+    "probe",
+]
 
 AGREEMENT: Final = 0.03
 """Relative difference up to which two visits of a network agree."""
@@ -51,17 +61,23 @@ class ProbeSettings:
         held_out_networks: other whole networks, which no fit sees.
         visits: how often each network is measured at most, far apart in time: twice, and again where no two agree to
             within `AGREEMENT`. The median counts, so that one disturbed measurement of three does not.
+        energy_networks: whole networks whose energy is measured, where the device has a meter; 0 measures none, else
+            at least 5 are needed to calibrate an energy model.
     """
 
     kernels: int = 400
     calibration_networks: int = 150
     held_out_networks: int = 60
     visits: int = 1
+    energy_networks: int = 12
 
     def __post_init__(self) -> None:
-        for name, least in (("kernels", 20), ("calibration_networks", 12), ("held_out_networks", 2), ("visits", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"latency.{name}", getattr(self, name), f"at least {least}")
+        least = {"kernels": 20, "calibration_networks": 12, "held_out_networks": 2, "visits": 1, "energy_networks": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ConfigError(f"latency.{name}", getattr(self, name), f"at least {bound}")
+        if 0 < self.energy_networks < 5:
+            raise ConfigError("latency.energy_networks", self.energy_networks, "0, or at least 5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +238,7 @@ def _visit(
         order = [names[position] for position in rng.permutation(len(names))]
         again = {name: subjects[name.partition("#")[0]] for name in names}
         records |= measure_all(order, again, timer, log=log, progress=progress)
-        names = [f"{key}#{visit}" for key in network_keys if not _agree(_values(records, key))]
+        names = [f"{key}#{visit}" for key in network_keys if not agree(_values(records, key))]
     return records
 
 
@@ -234,7 +250,7 @@ def _values(records: Mapping[str, Mapping[str, Any]], key: str) -> list[float]:
     return [float(records[name]["value"]) for name in names]
 
 
-def _agree(values: Sequence[float]) -> bool:
+def agree(values: Sequence[float]) -> bool:
     """Whether two of the values lie close together."""
     ordered = sorted(values)
     return any(above <= below * (1.0 + AGREEMENT) for below, above in itertools.pairwise(ordered))

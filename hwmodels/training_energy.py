@@ -123,12 +123,14 @@ def _law(*numbers: float) -> PowerLaw:
     return PowerLaw(**dict(zip((item.name for item in dataclasses.fields(PowerLaw)), numbers, strict=True)))
 
 
-PUBLISHED: Final[Mapping[str, PowerLaw]] = MappingProxyType({
-    "a40": _law(300, 100, 0.9728, 12.89, 0.3025, 1.302, -2.728, 3.021, 0.1025, 0.1105),
-    "p100": _law(250, 125, 0.9678, 4.358, 0.2801, 0.5979, -2.132, -1.423, 0.0393, 0.0410),
-    "rtx6000": _law(260, 100, 0.9457, 4.629, 0.3801, 2.249, -3.443, 2.670, 0.1025, 0.0938),
-    "v100": _law(250, 100, 0.9648, 3.305, 0.2683, 1.272, -3.002, 1.828, 0.0570, 0.0669),
-})  # fmt: skip
+PUBLISHED: Final[Mapping[str, PowerLaw]] = MappingProxyType(
+    {
+        "a40": _law(300, 100, 0.9728, 12.89, 0.3025, 1.302, -2.728, 3.021, 0.1025, 0.1105),
+        "p100": _law(250, 125, 0.9678, 4.358, 0.2801, 0.5979, -2.132, -1.423, 0.0393, 0.0410),
+        "rtx6000": _law(260, 100, 0.9457, 4.629, 0.3801, 2.249, -3.443, 2.670, 0.1025, 0.0938),
+        "v100": _law(250, 100, 0.9648, 3.305, 0.2683, 1.272, -3.002, 1.828, 0.0570, 0.0669),
+    }
+)
 """Laws of single cards, by name, fitted to Zeus's measurements (PCIe boards; ``benchmarks/cost_network.py zeus``)."""
 
 POOLED: Final = _law(300, 100, 0.9585, 5.455, 0.3508, 2.933, -4.282, 5.110, 0.0999, 0.1006)
@@ -184,9 +186,11 @@ class PowerCurve:
         """Time and power at limits [L] over those at the anchor."""
         one = np.ones_like(limits)
         return _relative(
-            _parameters(self.law), limits / self.law.max_limit_w,
-            self.limit_anchor_w / self.law.max_limit_w * one, self.power_anchor_w / self.law.max_limit_w * one,
-        )  # fmt: skip
+            _parameters(self.law),
+            limits / self.law.max_limit_w,
+            self.limit_anchor_w / self.law.max_limit_w * one,
+            self.power_anchor_w / self.law.max_limit_w * one,
+        )
 
 
 def _parameters(law: PowerLaw) -> NDArray[np.float64]:
@@ -195,9 +199,11 @@ def _parameters(law: PowerLaw) -> NDArray[np.float64]:
 
 
 def _relative(
-    parameters: NDArray[np.float64], limits: NDArray[np.float64], anchors: NDArray[np.float64],
+    parameters: NDArray[np.float64],
+    limits: NDArray[np.float64],
+    anchors: NDArray[np.float64],
     drawn: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The law: time and power [R] at `limits` over those at `anchors`, where `drawn` was drawn; all over max_limit."""
     reach, order, static, exponent, bound, slope = parameters
     # The free power is what the softmin turns into the power drawn at the anchor.
@@ -219,9 +225,13 @@ def _relative(
 
 
 def fit_law(
-    workloads: NDArray[np.int64], limits_w: NDArray[np.float64], times_s: NDArray[np.float64],
-    powers_w: NDArray[np.float64], *, max_limit_w: float | NDArray[np.float64],
-) -> PowerLaw:  # fmt: skip
+    workloads: NDArray[np.int64],
+    limits_w: NDArray[np.float64],
+    times_s: NDArray[np.float64],
+    powers_w: NDArray[np.float64],
+    *,
+    max_limit_w: float | NDArray[np.float64],
+) -> PowerLaw:
     """Fit the law to runs of several workloads, each at several limits.
 
     Args:
@@ -267,11 +277,12 @@ def fit_law(
     time_error, power_error = np.split(left, 2)
     names = ("reach", "order", "static_share", "exponent", "bound", "bound_slope")
     return PowerLaw(
-        max_limit_w=float(greatest.max()), min_limit_w=float(limits_w.min()),
+        max_limit_w=float(greatest.max()),
+        min_limit_w=float(limits_w.min()),
         time_std=float(np.sqrt(np.mean(np.expm1(time_error) ** 2))),
         energy_std=float(np.sqrt(np.mean(np.expm1(time_error + power_error) ** 2))),
         **dict(zip(names, solved.x.tolist(), strict=True)),
-    )  # fmt: skip
+    )
 
 
 _BOUNDS: Final = ((0.7, 1.5, 0.01, 0.5, -8.0, -10.0), (1.3, 40.0, 0.6, 6.0, 8.0, 20.0))
@@ -336,16 +347,23 @@ class TrainingEnergy:
             )
         curve = known.curve(time_s=self.time_s, power_w=self.power_w, limit_w=self.limit_w)
         return TrainingEnergy(
-            time_s=float(curve.time_s(limit_w)), power_w=float(curve.power_w(limit_w)),
-            relative_std=math.hypot(self.relative_std, known.energy_std), limit_w=limit_w,
+            time_s=float(curve.time_s(limit_w)),
+            power_w=float(curve.power_w(limit_w)),
+            relative_std=math.hypot(self.relative_std, known.energy_std),
+            limit_w=limit_w,
             source="predicted:power-law",
-        )  # fmt: skip
+        )
 
 
 def estimate_training(
-    device: Device, *, macs: float, samples: float, epochs: float = 1.0, data_type: str | None = None,
+    device: Device,
+    *,
+    macs: float,
+    samples: float,
+    epochs: float = 1.0,
+    data_type: str | None = None,
     utilisation: float = UTILISATION,
-) -> TrainingEnergy:  # fmt: skip
+) -> TrainingEnergy:
     """A first estimate, before anything ran: work over a share of the peak rate, at most of the greatest power.
 
     Once a first epoch was measured, `PowerLaw.curve` of it says more.
@@ -373,7 +391,9 @@ def estimate_training(
     rate = device.require("peak_gmacs_per_s", data_type or device.data_type) * 1e9 * min(utilisation, 1.0)
     busy_w = device.require("busy_power_w")
     return TrainingEnergy(
-        time_s=BACKWARD * macs * samples * epochs / rate, power_w=LOAD * busy_w,
-        relative_std=math.hypot(UTILISATION_STD, LOAD_STD), limit_w=busy_w if device.kind == "gpu" else None,
+        time_s=BACKWARD * macs * samples * epochs / rate,
+        power_w=LOAD * busy_w,
+        relative_std=math.hypot(UTILISATION_STD, LOAD_STD),
+        limit_w=busy_w if device.kind == "gpu" else None,
         source="predicted:training-roofline",
-    )  # fmt: skip
+    )

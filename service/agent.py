@@ -5,15 +5,18 @@ One self-contained file for Python 3.9 or newer with numpy and onnxruntime; copy
     curl -O http://SERVER:8765/agent.py
     python agent.py --server http://SERVER:8765 --device NAME --key KEY
 
-It asks the server for one task at a time. A task is an ONNX model and how to time it; nothing else is ever executed.
+It asks the server for one task at a time. A task is an ONNX model, in float32, float16 or int8, and how to time it;
+nothing else is ever executed. Where the task asks for it, and the processor has a meter that may be read (RAPL), the
+energy of a run is measured as well; the memory that a run took is told with every result.
 The task's lease is renewed while it is measured. A finished result is kept on disk until the server has it, so that
 neither a restart of the server nor one of the agent loses it; a result whose lease was lost meanwhile is refused by the
 server and dropped here. A device without a line to the server measures from a file::
 
     python agent.py --device NAME --tasks tasks.zip --results results.jsonl
 
-The timing (`repeat`, `median_interval`, `Reference`) is that of `hwmodels/measure/timer.py`, written again because this
-file stands alone; a test holds the two together. For the same reason the module is long.
+The timing (`repeat`, `median_interval`, `Reference`) is that of `hwmodels/measure/timer.py`, and the metering (`Rapl`,
+`run_energy`) that of `hwmodels/measure/energy.py`, written again because this file stands alone; tests hold them
+together. For the same reason the module is long.
 """
 
 from __future__ import annotations
@@ -40,13 +43,29 @@ from typing import Any, Callable, Iterator, NamedTuple  # noqa: UP035  # the fil
 
 import numpy as np
 
-__all__ = ["VERSION", "Agent", "Bench", "ServerAway", "main", "measure_file", "median_interval", "repeat", "unpack"]
+__all__ = [
+    "VERSION",
+    "Agent",
+    "Bench",
+    "Rapl",
+    "ServerAway",
+    "main",
+    "measure_file",
+    "median_interval",
+    "repeat",
+    "run_energy",
+    "unpack",
+]
 
 VERSION = 1
 """Of the protocol: the `format` of tasks and results."""
 CLAIM_WAIT_S = 20.0
 LONGEST_PAUSE_S = 60.0
 MAX_ANSWER_BYTES = 64 << 20
+POWERCAP = Path("/sys/class/powercap")
+ENERGY_WINDOWS = 5
+STORED = {"float32": "<f4", "float16": "<f2", "int8": "i1"}
+"""How values of a data type stand in a model."""
 LEASE_LOST = (404, 409)
 """Answers to a write that say that the task is someone else's by now, or gone."""
 
@@ -72,6 +91,10 @@ class CannotRun(Exception):  # noqa: N818
 
 class LeaseLost(Exception):  # noqa: N818
     """Someone else has the task by now."""
+
+
+class NoMeter(Exception):  # noqa: N818
+    """There is no energy meter here, or it did not tell the network's share."""
 
 
 class Repeats(NamedTuple):
@@ -139,29 +162,110 @@ def repeat(run: Runner, reference: Any, timing: dict[str, Any], check: Callable[
             return Repeats(median, float(upper - lower), half_width, count, float(np.median(factors)))
 
 
+class Rapl:
+    """The processors' energy counters, from the Linux powercap interface; raises NoMeter where none may be read."""
+
+    def __init__(self, root: Path = POWERCAP) -> None:
+        # Packages are intel-rapl:0; their subdomains intel-rapl:0:1 would be counted twice.
+        self._folders = [path for path in sorted(root.glob("*rapl:*")) if path.name.count(":") == 1]
+        if not self._folders:
+            raise NoMeter(f"no RAPL in {root}")
+        self._last_uj = [self._read(folder, "energy_uj") for folder in self._folders]
+        self._ranges_uj = [self._read(folder, "max_energy_range_uj") for folder in self._folders]
+        self._total_uj = 0
+
+    @staticmethod
+    def _read(folder: Path, name: str) -> int:
+        try:
+            return int((folder / name).read_text())
+        except (OSError, ValueError) as error:
+            raise NoMeter(f"{folder / name} cannot be read ({error}); grant read access to it") from error
+
+    def read_mj(self) -> float:
+        """Energy of all packages since opening, in millijoules."""
+        for index, folder in enumerate(self._folders):
+            now = self._read(folder, "energy_uj")
+            grown = now - self._last_uj[index]
+            self._total_uj += grown if grown >= 0 else grown + self._ranges_uj[index]  # the counter wraps
+            self._last_uj[index] = now
+        return self._total_uj / 1e3
+
+
+def run_energy(run: Runner, meter: Any, seconds: float, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Energy of one run above idle, the median of some windows; raises NoMeter where other work hides it."""
+    start_mj, start_s = meter.read_mj(), time.perf_counter()
+    time.sleep(seconds / 2)
+    idle_w = (meter.read_mj() - start_mj) / (time.perf_counter() - start_s) / 1e3
+    step, values = max(int(1e3 * seconds / ENERGY_WINDOWS / max(float(run(5).mean()), 1e-6)), 1), []
+    for _ in range(ENERGY_WINDOWS):
+        check()
+        start_mj, start_s = meter.read_mj(), time.perf_counter()
+        run(step)
+        grown_mj, spent_s = meter.read_mj() - start_mj, time.perf_counter() - start_s
+        values.append((grown_mj - 1e3 * idle_w * spent_s) / step)  # W x s = J
+    lower, value, upper = (float(number) for number in np.percentile(values, [25, 50, 75]))
+    if value <= 0:
+        raise NoMeter(f"the runs drew no more than the idle power of {idle_w:.3g} W")
+    return {"value_mj": value, "iqr_mj": upper - lower, "runs": step * ENERGY_WINDOWS, "idle_power_w": max(idle_w, 0.0)}
+
+
+class Resident:
+    """How much the resident memory of this process grew, at its peak, since this was made.
+
+    The peak is that of `resource.getrusage`, which only ever rises: Linux lets a process begin it anew.
+    """
+
+    def __init__(self) -> None:
+        pages = _text("/proc/self/statm").split()
+        self._before = int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else None
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            self._before = None
+
+    def peak_bytes(self) -> int | None:
+        """None where the system does not tell, or the growth is too small to see."""
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, on Linux
+        return peak - self._before if self._before is not None and peak > self._before else None
+
+
 def unpack(packed: dict[str, Any], most_bytes: int = 1 << 30) -> bytes:
     """The whole ONNX model of a packed one, whose weights are drawn here, always the same ones.
 
-    `packed` has `data` in base 64 and `fills`: lists of offset in bytes, count of float32 values, mean and std.
+    `packed` has `data` in base 64 and `fills`: lists of offset in bytes, count of values, mean, std and, but for
+    float32, data type.
     """
     data, rng = base64.b64decode(packed["data"]), np.random.default_rng(0)
-    if len(data) + sum(4 * int(count) for _, count, _, _ in packed["fills"]) > most_bytes:
+    fills = [(fill[:4], np.dtype(STORED[fill[4] if len(fill) > 4 else "float32"])) for fill in packed["fills"]]
+    if len(data) + sum(stored.itemsize * int(count) for (_, count, _, _), stored in fills) > most_bytes:
         raise CannotRun(f"the model is larger than {most_bytes >> 20} MiB; raise --max-mib")
     out, taken, written = [], 0, 0
-    for offset, count, mean, std in packed["fills"]:
+    for (offset, count, mean, std), stored in fills:
         if offset < written or taken + offset - written > len(data):
             raise CannotRun("the packed model is inconsistent: a fill lies outside of it")
         out.append(data[taken : taken + offset - written])
         taken += offset - written
-        out.append((mean + std * rng.standard_normal(count, dtype=np.float32)).astype("<f4").tobytes())
-        written = offset + 4 * count
+        values = mean + std * rng.standard_normal(count, dtype=np.float32)
+        whole = np.clip(np.rint(values), -127, 127) if stored.kind == "i" else values
+        out.append(whole.astype(stored).tobytes())
+        written = offset + stored.itemsize * count
     return b"".join(out) + data[taken:]
 
 
 class Bench:
-    """ONNX Runtime's CPU provider on this device; models above `most_bytes` are refused."""
+    """ONNX Runtime's CPU provider on this device; models above `most_bytes` are refused.
 
-    def __init__(self, most_bytes: int = 1 << 30) -> None:
+    `powercap` is where the system shows its energy counters.
+    """
+
+    def __init__(self, most_bytes: int = 1 << 30, powercap: Path = POWERCAP) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[attr-defined]  # built in C++
 
@@ -171,6 +275,18 @@ class Bench:
         names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
         found = [getattr(state, name) for name in names if hasattr(state, name)]
         self._errors = (*found, RuntimeError, ValueError, MemoryError, TypeError, KeyError)
+        self._meter: Any = None
+        try:
+            self._meter, self._no_meter = Rapl(powercap), ""
+        except NoMeter as error:
+            self._no_meter = str(error)
+
+    def abilities(self) -> dict[str, Any]:
+        """What this device can measure beside the latency of float32 networks."""
+        meter = (
+            {"energy_meter": "rapl"} if self._meter else {"energy_meter": "", "no_energy_meter": self._no_meter[:300]}
+        )
+        return {"data_types": " ".join(STORED), **meter}
 
     def conditions(self) -> dict[str, Any]:
         """What every result is measured under."""
@@ -181,9 +297,13 @@ class Bench:
         try:
             timing = task["timing"]
             reference = self._reference(task["reference"], timing["threads"])
-            run = self.prepare(unpack(task["model"], self._most_bytes), timing["threads"])
+            model, memory = unpack(task["model"], self._most_bytes), Resident()
+            run = self.prepare(model, timing["threads"])
             check()
+            memory.restart()
             found = repeat(run, reference, timing, check)
+            peak = memory.peak_bytes()
+            energy = self._energy(run, float(timing.get("energy_s", 0.0)), check)
         except self._errors as error:
             raise CannotRun(f"{type(error).__name__}: {str(error)[:500]}") from error
         shared = {name: timing[name] for name in ("threads", "batch") if name in timing}
@@ -196,8 +316,21 @@ class Bench:
             "noisy": bool(found.half_width > timing["noisy_above"]),
             "reference_ms": reference.nominal_ms,
             "slowdown": found.drift,
-            "conditions": {**self.conditions(), "dtype": "float32", **shared, **clocks()},
+            "conditions": {**self.conditions(), "dtype": timing.get("data_type", "float32"), **shared, **clocks()},
+            **({} if peak is None else {"resident_memory_bytes": peak}),
+            **energy,
         }
+
+    def _energy(self, run: Runner, seconds: float, check: Callable[[], None]) -> dict[str, Any]:
+        """The energy of a run where it was asked for, and why there is none where it cannot be told."""
+        if not seconds:
+            return {}
+        if self._meter is None:
+            return {"no_energy": self._no_meter[:300]}
+        try:
+            return {"energy": {**run_energy(run, self._meter, seconds, check), "meter": "rapl"}}
+        except NoMeter as error:
+            return {"no_energy": str(error)[:300]}
 
     def _reference(self, packed: dict[str, Any], threads: int) -> Reference:
         key = (threads, packed["data"])
@@ -216,7 +349,7 @@ class Bench:
         options.log_severity_level = 3
         session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         binding, rng = session.io_binding(), np.random.default_rng(0)
-        types = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+        types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
         alive = []  # the binding owns neither inputs nor outputs
         for item in session.get_inputs():
             shape = [size if isinstance(size, int) else 1 for size in item.shape]
@@ -378,7 +511,7 @@ class Agent:
     def _info(self) -> dict[str, Any]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
-        return {**self.bench.conditions(), **machine, "cores": cores, "agent": VERSION}
+        return {**self.bench.conditions(), **self.bench.abilities(), **machine, "cores": cores, "agent": VERSION}
 
     def work(self, task: dict[str, Any]) -> int:
         """Measure one task under its lease; 1 where it led to a result."""

@@ -18,7 +18,7 @@ from typing import Final
 from ..errors import ConfigError
 from .settings import ENV_PREFIX, Settings, is_loopback, load_settings
 from .store.faults import NotFound
-from .store.records import Role
+from .store.records import ApiKeyRecord, Role
 from .store.store import Store
 
 __all__ = ["LOCAL", "Principal", "authenticate", "check_exposure", "create_key", "digest_of", "main", "principal_of"]
@@ -39,14 +39,20 @@ class Principal:
     Attributes:
         name: for logs and idempotency; the key's id, or ``local``.
         role: what it may do.
+        device: the only device that one of the role `device` may act for; None for none.
     """
 
     name: str
     role: Role
+    device: str | None = None
 
     def may(self, role: Role) -> bool:
         """Whether its role includes `role`."""
         return role in _INCLUDES[self.role]
+
+    def acts_for(self, device: str) -> bool:
+        """Whether it may do to this device what its role lets it do to devices."""
+        return self.role is not Role.DEVICE or self.device == device
 
 
 LOCAL: Final = Principal(name="local", role=Role.ADMIN)
@@ -58,10 +64,16 @@ def digest_of(secret: str, signing_key: bytes) -> str:
     return hmac.digest(signing_key, b"api-key:" + secret.encode(), "sha256").hex()
 
 
-def create_key(store: Store, signing_key: bytes, *, name: str, role: Role) -> str:
-    """Make and register a key; the returned text is shown once and kept nowhere."""
+def create_key(store: Store, signing_key: bytes, *, name: str, role: Role, device: str | None = None) -> str:
+    """Make and register a key; the returned text is shown once and kept nowhere.
+
+    Raises:
+        ConfigError: a key of the role `device` without a device, or another one with.
+    """
+    if (role is Role.DEVICE) != (device is not None):
+        raise ConfigError("device", device, "the name of one device for the role device, and nothing for the others")
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    store.create_api_key(name=name, role=role, digest=digest_of(secret, signing_key), key_id=key_id)
+    store.create_api_key(name=name, role=role, digest=digest_of(secret, signing_key), key_id=key_id, device=device)
     return f"nas_{key_id}_{secret}"
 
 
@@ -75,7 +87,7 @@ def authenticate(store: Store, signing_key: bytes, key: str) -> Principal | None
     except NotFound:
         return None
     valid = hmac.compare_digest(record.digest, digest_of(match["secret"], signing_key))
-    return Principal(name=record.id, role=record.role) if valid and record.revoked is None else None
+    return _principal(record) if valid else None
 
 
 def principal_of(store: Store, key_id: str) -> Principal | None:
@@ -84,7 +96,12 @@ def principal_of(store: Store, key_id: str) -> Principal | None:
         record = store.api_key(key_id)
     except NotFound:
         return None
-    return Principal(name=record.id, role=record.role) if record.revoked is None else None
+    return _principal(record)
+
+
+def _principal(record: ApiKeyRecord) -> Principal | None:
+    """Who owns a key; None for a revoked one."""
+    return Principal(name=record.id, role=record.role, device=record.device) if record.revoked is None else None
 
 
 def check_exposure(settings: Settings, store: Store) -> None:
@@ -116,10 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m archsmith.service.auth", description=main.__doc__)
     parser.add_argument("--name", required=True, help="whose key it is")
     parser.add_argument("--role", choices=[role.value for role in Role], default=Role.VIEWER.value)
+    parser.add_argument("--device", help="the device that a key of the role device may act for")
     given = parser.parse_args(arguments)
+    if (given.role == Role.DEVICE) != (given.device is not None):
+        parser.error("--role device needs --device NAME, and no other role takes it")
     settings = load_settings()
     with Store.open(settings.store_url, settings.artifacts_dir) as store:
-        key = create_key(store, settings.signing_key(), name=given.name, role=Role(given.role))
+        key = create_key(store, settings.signing_key(), name=given.name, role=Role(given.role), device=given.device)
     sys.stdout.write(f"{key}\n")
 
 

@@ -19,6 +19,8 @@ from typing import Any, Final
 from ..errors import ConfigError, DeviceError
 from ..hwmodels import catalog
 from ..hwmodels.device import Device, load_device
+from ..hwmodels.measure import typed_model
+from ..hwmodels.measure.energy import NOISY_ENERGY
 from ..hwmodels.measure.timer import TimerSettings
 from ..hwmodels.measurement import Measurement
 from ..spaces.op import Op, op_signature
@@ -28,14 +30,30 @@ from .store.faults import NotFound
 from .store.records import TERMINAL, DeviceRecord
 from .store.store import Store
 
-__all__ = ["FORMAT", "HOST", "Lab", "RemoteTimer", "Waiting", "check_device_name", "describe", "registered_names"]
+__all__ = [
+    "ALL_SPACES",
+    "FORMAT",
+    "HOST",
+    "Lab",
+    "RemoteTimer",
+    "Waiting",
+    "check_device_name",
+    "describe",
+    "registered_names",
+]
 
 HOST: Final = "host"
+ALL_SPACES: Final = ""
+"""In place of a space's identity: the kernel model of a device, which serves every space."""
+
 FORMAT: Final = 1
 """Of tasks and results; the agent's `VERSION`."""
 
 CONDITIONS: Final = ("runtime", "cpu")
 """What an agent tells about itself that decides what a measurement is worth."""
+
+ENERGY_S: Final = 1.0
+"""Of runs in a row, for the energy of one."""
 
 POLL_S: Final = 0.3
 SUBMIT_TOGETHER: Final = 16
@@ -97,15 +115,16 @@ class Lab:
         record = self._find(name)
         return None if record is None else describe(record)
 
-    def fitted(self, name: str, space: SearchSpace) -> str | None:
+    def fitted(self, name: str, space: SearchSpace | None, data_type: str = "float32") -> str | None:
         """The model that was fitted to this device's measurements last, where its agent still measures the same way."""
         record = self._find(name)
         if record is None:
             return None
-        now = _conditions(record)
+        now = {**_conditions(record), "dtype": data_type}
+        wanted = ALL_SPACES if space is None else space.identity
         for model in self._store.tasks.models(name):
             then = model.summary.get("conditions", {})
-            if model.space == space.identity and all(then.get(key, value) == value for key, value in now.items()):
+            if model.space == wanted and all(then.get(key, value) == value for key, value in now.items()):
                 return model.identity
         return None
 
@@ -130,21 +149,22 @@ class Lab:
 
 
 class RemoteTimer:
-    """Measures latency on a registered device through the store's measuring tasks. A `BatchTimer`.
+    """Measures on a registered device through the store's measuring tasks. A `BatchTimer` and an `EnergySource`.
 
     Args:
         store: holds tasks and results.
         record: the device.
-        settings: how precisely.
+        settings: how precisely, and in which data type.
         patience_s: see `Lab`.
         waiting: told what is waited for; may raise.
         server: see `Lab`.
 
     Raises:
-        DeviceError: another data type than float32.
+        DeviceError: the device's agent does not measure that data type.
     """
 
     instrument = "onnxruntime"
+    energy_instrument = "rapl"
 
     def __init__(
         self,
@@ -156,11 +176,7 @@ class RemoteTimer:
         waiting: Callable[[str], None],
         server: str,
     ) -> None:
-        if settings.data_type != "float32":
-            raise DeviceError(
-                f"device {record.name!r}: agents measure float32; got data type {settings.data_type!r}. Leave "
-                "data_type out, or name the host."
-            )
+        _check_data_type(record, settings.data_type)
         self.device = record.name
         self.settings = settings
         self.conditions: Mapping[str, str | int | float | bool] = {
@@ -174,6 +190,8 @@ class RemoteTimer:
         self._waiting = waiting
         self._server = server
         self._timing = asdict(settings)
+        # An agent that was never heard of may have a meter: its tasks are measured from a file.
+        self._metered = record.agent is None or bool(record.agent.get("energy_meter"))
         self._asked: Counter[str] = Counter()
         self._scale_ms: float | None = None
 
@@ -189,9 +207,30 @@ class RemoteTimer:
             DeviceError: the device refused a network, its tasks were cancelled, or it stayed silent for too long.
             Waiting: a measurement is missing and this lab does not wait.
         """
-        keys = [self._key(ops) for ops in subjects]
+        return map(self._latency, self._results(subjects, self._timing))
+
+    def energies(self, subjects: Sequence[tuple[Op, ...]]) -> Iterator[Measurement | None]:
+        """energy_mj of one run of each, in order; None where the device cannot tell. Asked for at once."""
+        if not self._metered:
+            return iter([None] * len(subjects))
+        return map(self._energy, self._results(subjects, self._timing | {"energy_s": ENERGY_S}))
+
+    def measure_network(self, ops: tuple[Op, ...]) -> list[Measurement]:
+        """latency_ms of a network, and energy_mj and resident_memory_bytes where the device tells them."""
+        timing = self._timing | ({"energy_s": ENERGY_S} if self._metered else {})
+        (result,) = self._results([ops], timing)
+        found = [self._latency(result), self._energy(result), self._memory(result)]
+        return [measurement for measurement in found if measurement is not None]
+
+    def _results(self, subjects: Sequence[tuple[Op, ...]], timing: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """What the device answered to each subject, in order; asks at once for what is missing."""
+        keys = [self._key(ops, timing) for ops in subjects]
         found = self._store.tasks.find(self.device, keys)
-        self._submit({key: ops for key, ops in zip(keys, subjects, strict=True) if key not in found})
+        missing = {key: ops for key, ops in zip(keys, subjects, strict=True) if key not in found}
+        self._submit(missing, timing)
+        return self._answers(keys, found)
+
+    def _answers(self, keys: Sequence[str], found: dict[str, DeviceTask]) -> Iterator[Mapping[str, Any]]:
         began = time.monotonic()
         for index, key in enumerate(keys):
             while key not in found or found[key].state not in TERMINAL:
@@ -200,7 +239,11 @@ class RemoteTimer:
                     raise DeviceError(f"{self.device}: its tasks were removed while they were waited for; ask again.")
                 if found[key].state not in TERMINAL:
                     self._wait(began, sum(task.state not in TERMINAL for task in found.values()))
-            yield self._measurement(found[key])
+            task = found[key]
+            if task.result is None:
+                reason = (task.error or {}).get("message") or f"the task was {task.state}"
+                raise DeviceError(f"device {self.device!r} could not measure: {reason}. Mend the cause and ask again.")
+            yield task.result
 
     def state(self) -> dict[str, float]:
         """The reference kernel's nominal time on this device: that of the first measurement it ever made."""
@@ -212,23 +255,22 @@ class RemoteTimer:
         if "reference_ms" in state:
             self._scale_ms = float(state["reference_ms"])
 
-    def _key(self, ops: tuple[Op, ...]) -> str:
+    def _key(self, ops: tuple[Op, ...], timing: Mapping[str, Any]) -> str:
         """What is measured and how; differs for the second time the same is asked for."""
-        content = repr((op_signature(ops), sorted(self._timing.items()), sorted(self.conditions.items())))
+        content = repr((op_signature(ops), sorted(timing.items()), sorted(self.conditions.items())))
         digest = hashlib.sha256(content.encode()).hexdigest()[:40]
         self._asked[digest] += 1
         return f"{digest}-{self._asked[digest]}"
 
-    def _submit(self, missing: Mapping[str, tuple[Op, ...]]) -> None:
+    def _submit(self, missing: Mapping[str, tuple[Op, ...]], timing: Mapping[str, Any]) -> None:
         from ..hwmodels.measure.packing import pack_ops
 
-        entries = list(missing.items())
+        entries, batch, data_type = list(missing.items()), self.settings.batch, self.settings.data_type
         for first in range(0, len(entries), SUBMIT_TOGETHER):
             part = entries[first : first + SUBMIT_TOGETHER]
-            models = [(key, pack_ops(ops, batch=self.settings.batch).to_json()) for key, ops in part]
-            self._store.tasks.submit(
-                self.device, [NewTask(key=key, model=model, timing=self._timing) for key, model in models]
-            )
+            models = [(key, pack_ops(ops, batch=batch, data_type=data_type).to_json()) for key, ops in part]
+            new = [NewTask(key=key, model=model, timing=dict(timing)) for key, model in models]
+            self._store.tasks.submit(self.device, new)
             self._waiting(f"{self.device}: {first + len(part)} of {len(entries)} measuring tasks prepared")
 
     def _wait(self, began: float, left: int) -> None:
@@ -252,11 +294,7 @@ class RemoteTimer:
             self._waiting(f"{self.device}: {left} measurements left")
         time.sleep(POLL_S)
 
-    def _measurement(self, task: DeviceTask) -> Measurement:
-        if task.result is None:
-            reason = (task.error or {}).get("message") or f"the task was {task.state}"
-            raise DeviceError(f"device {self.device!r} could not measure: {reason}. Mend the cause and ask again.")
-        result: Mapping[str, Any] = task.result
+    def _latency(self, result: Mapping[str, Any]) -> Measurement:
         scale = self._find_scale() or result["reference_ms"]
         factor = scale / result["reference_ms"]  # every agent process has its own nominal time: bring all to one
         return Measurement(
@@ -275,6 +313,38 @@ class RemoteTimer:
             },
         )
 
+    def _energy(self, result: Mapping[str, Any]) -> Measurement | None:
+        energy = result.get("energy")
+        if energy is None:
+            return None
+        return Measurement(
+            quantity="energy_mj",
+            value=energy["value_mj"],
+            iqr=energy["iqr_mj"],
+            repeats=energy["runs"],
+            device=self.device,
+            source=f"measured:{energy['meter']}",
+            noisy=energy["iqr_mj"] > NOISY_ENERGY * energy["value_mj"],
+            conditions={
+                **result["conditions"],
+                "idle_power_subtracted": energy["idle_power_w"] > 0,
+                "idle_power_w": energy["idle_power_w"],
+            },
+        )
+
+    def _memory(self, result: Mapping[str, Any]) -> Measurement | None:
+        if (grown := result.get("resident_memory_bytes")) is None:
+            return None
+        return Measurement(
+            quantity="resident_memory_bytes",
+            value=float(grown),
+            iqr=0.0,
+            repeats=1,
+            device=self.device,
+            source="measured:getrusage",
+            conditions=dict(result["conditions"]),
+        )
+
     def _find_scale(self) -> float | None:
         if self._scale_ms is None and (task := self._store.tasks.first_result(self.device, self.settings.threads)):
             self._scale_ms = float((task.result or {})["reference_ms"])
@@ -285,3 +355,15 @@ def _conditions(record: DeviceRecord) -> dict[str, str]:
     """What decides a measurement, as the device's agent told; empty without one."""
     agent = record.agent or {}
     return {key: str(agent[key]) for key in CONDITIONS if key in agent}
+
+
+def _check_data_type(record: DeviceRecord, data_type: str) -> None:
+    """Refuse what the runtime cannot compute in, or what an old agent does not know."""
+    known = typed_model.DATA_TYPES
+    if record.agent is not None:
+        known = tuple(str(record.agent.get("data_types", "float32")).split())
+    if data_type not in known:
+        raise DeviceError(
+            f"device {record.name!r}: its agent measures {', '.join(known)}; got data type {data_type!r}. Choose one "
+            "of these, or fetch agent.py again where it is an older one."
+        )

@@ -11,12 +11,25 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from ...errors import DeviceError
+from ...spaces.op import Op
 from ..measurement import Measurement
-from .timer import Conditions, Runner
+from .timer import Conditions, Runner, RunnerTimer
 
-__all__ = ["EnergyMeter", "RaplMeter", "Unavailable", "idle_power_w", "measure_run_energy", "open_meter"]
+__all__ = [
+    "NOISY_ENERGY",
+    "EnergyMeter",
+    "RaplMeter",
+    "Unavailable",
+    "idle_power_w",
+    "measure_energy",
+    "measure_run_energy",
+    "open_meter",
+]
 
 POWERCAP: Final = Path("/sys/class/powercap")
+
+NOISY_ENERGY: Final = 0.2
+"""Quartile range of the windows, over their median, above which an energy is marked noisy."""
 
 
 @runtime_checkable
@@ -162,6 +175,19 @@ def measure_run_energy(
         repeats=step * windows,
         device=device,
         source=f"measured:{meter.instrument}",
-        noisy=bool(high - low > 0.2 * value),
+        noisy=bool(high - low > NOISY_ENERGY * value),
         conditions={**(conditions or {}), "idle_power_subtracted": idle_w > 0, "idle_power_w": idle_w},
+    )
+
+
+def measure_energy(timer: RunnerTimer, ops: tuple[Op, ...], meter: EnergyMeter, *, seconds: float = 1.0) -> Measurement:
+    """Energy of one run, over many runs in a row: the whole device's, less its idle power just before.
+
+    Raises:
+        DeviceError: the meter does not move, or other work on the machine hides the network's.
+    """
+    run = timer.prepare(ops)
+    idle_w = idle_power_w(meter, seconds=seconds / 2)
+    return measure_run_energy(
+        run, meter, device=timer.device, conditions=timer.conditions, idle_w=idle_w, seconds=seconds
     )

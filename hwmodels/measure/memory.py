@@ -8,10 +8,10 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.cuda.memory.max_mem
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -21,7 +21,7 @@ from ..measurement import Measurement
 from .torch_graph import TorchGraph
 from .torch_timer import DATA_TYPES
 
-__all__ = ["measure_memory"]
+__all__ = ["LiveStorages", "measure_memory"]
 
 
 def measure_memory(
@@ -67,7 +67,7 @@ def measure_memory(
 def _on_cpu(ops: tuple[Op, ...], where: torch.device, dtype: torch.dtype, batch: int) -> int:
     graph = TorchGraph(ops, dtype=dtype, device=where)
     inputs = graph.random_inputs(batch)
-    storages = _LiveStorages()
+    storages = LiveStorages()
     for value in (*inputs, *graph.constants):
         storages.see(value)
     with torch.no_grad(), storages:
@@ -75,27 +75,41 @@ def _on_cpu(ops: tuple[Op, ...], where: torch.device, dtype: torch.dtype, batch:
     return storages.peak_bytes
 
 
-class _LiveStorages(TorchDispatchMode):
-    """Sums up the storages of all tensors that operators gave back, as long as anything refers to them."""
+class LiveStorages(TorchDispatchMode):
+    """Sums up the storages of all tensors that operators gave back, as long as anything refers to them.
+
+    Works for tensors on the processor, inside and outside of autograd: ``with LiveStorages() as storages: step()``.
+
+    Attributes:
+        peak_bytes: the largest sum so far.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._live: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._bytes = 0
         self.peak_bytes = 0
 
     def see(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, once."""
+        """Count a tensor's storage, once, until it is gone."""
         storage = tensor.untyped_storage()
-        self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._live:
+            return
+
+        def gone(_reference: object) -> None:
+            del self._live[key]
+            self._bytes -= size
+
+        self._live[key] = weakref.ref(storage, gone)
+        self._bytes += size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        # Storages that are gone leave first: a new one may stand in the memory of an old one.
-        self._live = {key: item for key, item in self._live.items() if not item[0].expired()}
         for value in tree_leaves(out):
             if isinstance(value, torch.Tensor):
                 self.see(value)
-        self.peak_bytes = max(self.peak_bytes, sum(size for _, size in self._live.values()))
+        self.peak_bytes = max(self.peak_bytes, self._bytes)
         return out
 
 

@@ -13,16 +13,14 @@ from ...errors import ConfigError, DeviceError
 from ...spaces.op import Op
 from ..host import cpu_clock, cpu_name
 from .timer import Conditions, Runner, RunnerTimer, TimerSettings, reference_ops
+from .typed_model import DATA_TYPES, typed_model
 
 if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = ["DATA_TYPES", "OnnxRuntimeTimer", "reference_ops"]
 
-DATA_TYPES: Final = ("float32", "int8")
-"""What ONNX Runtime computes in on a processor; int8 by static quantisation."""
-
-_NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
 
 class OnnxRuntimeTimer(RunnerTimer):
@@ -59,14 +57,8 @@ class OnnxRuntimeTimer(RunnerTimer):
 
     def prepare(self, ops: tuple[Op, ...]) -> Runner:
         """A session for these Ops with random weights and inputs; the runner times each call alone."""
-        from ...spaces.onnx_graph import onnx_model
-
-        model = onnx_model(ops, batch=self.settings.batch).SerializeToString()
-        if self.settings.data_type == "int8":
-            from .quantise import quantised
-
-            model = quantised(model)
-        return self.prepare_model(model)
+        model = typed_model(ops, self.settings.data_type, batch=self.settings.batch)
+        return self.prepare_model(model.SerializeToString())
 
     def prepare_model(self, model: bytes) -> Runner:
         """A session for a serialised ONNX model."""

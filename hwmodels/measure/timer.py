@@ -24,6 +24,7 @@ from .reference import Reference
 
 __all__ = [
     "Conditions",
+    "NetworkTimer",
     "Runner",
     "RunnerTimer",
     "Timer",
@@ -103,6 +104,15 @@ class Timer(Protocol):
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Take over a stored `state`."""
+        ...
+
+
+@runtime_checkable
+class NetworkTimer(Timer, Protocol):
+    """A timer that tells more of a whole network than its latency."""
+
+    def measure_network(self, ops: tuple[Op, ...]) -> list[Measurement]:
+        """latency_ms, and what else the device tells, such as energy_mj."""
         ...
 
 

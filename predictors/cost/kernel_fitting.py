@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ...errors import ConfigError
 from ...hwmodels.fusion import FusionRules, empty_kernel, find_chains, is_fused
 from ...hwmodels.kernels import KernelPool, kernel_key
 from ...hwmodels.measure.timer import Timer
-from ...hwmodels.probing import ProbeLog, Progress, distinct_networks, measure_all
+from ...hwmodels.probing import ProbeLog, Progress, agree, distinct_networks, measure_all
 from ...spaces.op import Op
 from ...spaces.space import SearchSpace
 from .kernel_features import group_of, kernel_rows
@@ -45,6 +45,8 @@ class KernelSettings:
         networks: whole networks per space that what kernels cost inside networks is learned from.
         held_out_networks: further ones per space, which no fit sees.
         prior_networks: sampled per space to see what kernels there are; not measured.
+        visits: how often each whole network is measured at most, far apart in time: twice, and again where no two agree
+            (`hwmodels.probing.ProbeSettings`). The median counts.
     """
 
     kernels: int = 480
@@ -54,13 +56,23 @@ class KernelSettings:
     networks: int = 16
     held_out_networks: int = 8
     prior_networks: int = 60
+    visits: int = 1
 
     def __post_init__(self) -> None:
         least = {"kernels": 20, "rounds": 0, "kernels_per_round": 1, "fusion_examples": 1, "networks": 2,
-                 "held_out_networks": 0, "prior_networks": 1}  # fmt: skip
+                 "held_out_networks": 0, "prior_networks": 1, "visits": 1}  # fmt: skip
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"kernels.{name}", getattr(self, name), f"at least {bound}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> KernelSettings:
+        """Settings with these fields; raises ConfigError for an unknown name."""
+        known = sorted(item.name for item in fields(cls))
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(f"kernels.{name}", value, f"settings {', '.join(known)}")
+        return cls(**values)
 
 
 def kernels_identity(
@@ -116,6 +128,7 @@ def fit_kernels(
     whole = [ops for part in drawn for ops in part.ops]
     bench.measure("kernels and networks", [*(prior.kernels[number] for number in chosen), *whole])
     regression = _adapt(bench, prior, chosen, settings)
+    bench.measure_again(whole, settings.visits)
     parts = [*networks, *(part.measured(bench) for part in drawn)]
     details = {
         "conditions": {**timer.conditions, **timer.state()}, "measurements": bench.measurements, "noisy": bench.noisy,
@@ -159,6 +172,13 @@ class _Bench:
         for name, record in records.items():
             self._times_ms.setdefault(name.partition("#")[0], []).append(float(record["value"]))
         self.noisy += sum(bool(record["noisy"]) for record in records.values())
+
+    def measure_again(self, networks: Sequence[tuple[Op, ...]], visits: int) -> None:
+        """Visit whole networks for the second time, and again those whose visits do not agree."""
+        waiting = list(networks)
+        for visit in range(2, visits + 1):
+            self.measure(f"networks, visit {visit}", waiting, visit=visit)
+            waiting = [ops for ops in waiting if not agree(self._times_ms[kernel_key(ops)])]
 
     def _tell(self, done: int, total: int, what: str) -> None:
         assert self._progress is not None

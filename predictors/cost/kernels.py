@@ -16,6 +16,7 @@ Notation: B candidates, K kernels, N networks, F features.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -321,7 +322,15 @@ class _Networks:
                 rows = np.flatnonzero(mine)
                 away.append(_rms(self.predict(self.learn(others), rows) / self.latency_ms[rows] - 1.0))
         # One space alone cannot tell how others fare: there the prior of the corrections says what to expect.
-        return out | {"": _rms(np.array(away)) if away else max(GROUP_STD, *out.values())}
+        return out | {"": _of_few(np.array(away)) if away else max(GROUP_STD, *out.values())}
+
+
+def _of_few(values: NDArray[np.float64]) -> float:
+    """A standard deviation from few errors [n] around 0, wide enough that two of it hold what Student's t says."""
+    from scipy import stats
+
+    n = len(values)
+    return _rms(values) * math.sqrt(1.0 + 1.0 / n) * float(stats.t.ppf(0.977, n)) / 2.0
 
 
 def _rms(values: NDArray[np.float64]) -> float:

@@ -27,7 +27,7 @@ from .transfer_features import FORMS, Codes, Encoding, Form, FormCodes, forms_of
 from .transfer_model import TransferModel
 from .transfer_physics import hypothetical_latencies, work_by_kind
 from .transfer_posterior import Mixture, condition, informative
-from .transfer_prior import PARTS, Kernel, hypothetical_weights, learn_variances
+from .transfer_prior import PARTS, Kernel, alike, hypothetical_weights, learn_variances
 from .transfer_sources import Sources, fit_sources
 
 __all__ = ["MIN_MEASUREMENTS", "MIN_ROWS", "FewShotTransfer"]
@@ -40,7 +40,9 @@ REHEARSALS: Final = 3
 REHEARSAL_ROWS: Final = 400
 PHYSICS_ROWS: Final = 3000
 HYPOTHETICAL: Final = 64
-CALIBRATION_RANGE: Final = (0.7, 2.5)
+CALIBRATION_RANGE: Final = (0.8, 3.0)
+ONE_SD: Final = 0.683
+"""Share of errors within one standard deviation, and share of devices for which the stated one shall be enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,7 @@ class FewShotTransfer:
             rng = np.random.default_rng([self.seed, count])
             devices = fitted.latency_ms.shape[1]
             runs = [_rehearsal(fitted, d, count, rng) for d in range(devices if devices > 1 else 0)]
-            self._rehearsed[count] = _judge([run for device in runs for run in device], devices)
+            self._rehearsed[count] = _judge([device for device in runs if device])
         return self._rehearsed[count]
 
 
@@ -198,9 +200,14 @@ Rehearsal = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def _rehearsal(fitted: _Fitted, device: int, count: int, rng: np.random.Generator) -> list[Rehearsal]:
-    """A source device known only from `count` of its measurements, predicted from the other devices."""
+    """A source device known only from `count` of its measurements, predicted from the devices that it is unlike.
+
+    A new device may resemble none of the known ones, and what its uncertainty is worth shows only on such.
+    """
     kernel = fitted.kernel
     others = np.arange(len(fitted.names)) != device
+    unlike = others & ~alike(kernel.locate(fitted.codes["as_is"]).known)[device]
+    others = unlike if unlike.any() else others
     sources = replace(
         kernel.sources,
         weights=kernel.sources.weights[:, others],
@@ -222,14 +229,25 @@ def _rehearsal(fitted: _Fitted, device: int, count: int, rng: np.random.Generato
     return runs
 
 
-def _judge(runs: list[Rehearsal], devices: int) -> tuple[float, dict[str, float]]:
-    """The calibration factor, shrunk to 1 where few devices speak, and the mean errors."""
-    if not runs:
+def _judge(devices: list[list[Rehearsal]]) -> tuple[float, dict[str, float]]:
+    """The calibration factor, shrunk to 1 where few devices speak, and the mean errors.
+
+    Each device's factor puts the wanted share of its errors within one standard deviation; the one returned is enough
+    for the same share of devices.
+    Source: split conformal prediction with whole devices held out; Vovk, Gammerman, Shafer, Algorithmic Learning in a
+    Random World, Springer 2005, https://doi.org/10.1007/b106715. We shrink, which it does not.
+    """
+    if not devices:
         return 1.0, {}
-    one_std = [float(np.quantile(np.abs(mean - actual) / std, 0.683)) for mean, actual, std in runs]
-    factor = float(np.exp(np.mean(np.log(np.maximum(one_std, 1e-3))) * devices / (devices + 3.0)))
+    logs = [
+        float(
+            np.mean([np.log(max(np.quantile(np.abs(mean - actual) / std, ONE_SD), 1e-3)) for mean, actual, std in runs])
+        )
+        for runs in devices
+    ]
+    factor = float(np.exp(np.quantile(logs, ONE_SD) * len(logs) / (len(logs) + 3.0)))
     factor = float(np.clip(factor, *CALIBRATION_RANGE))
-    reports = [held_out_report(mean, actual, std * factor) for mean, actual, std in runs]
+    reports = [held_out_report(mean, actual, std * factor) for runs in devices for mean, actual, std in runs]
     return factor, {f"sources_{name}": float(np.mean([report[name] for report in reports])) for name in reports[0]}
 
 

@@ -24,7 +24,7 @@ from scipy import linalg, optimize
 from .transfer_features import Codes, Encoding
 from .transfer_sources import Sources
 
-__all__ = ["PARTS", "Kernel", "Located", "hypothetical_weights", "learn_variances"]
+__all__ = ["PARTS", "Kernel", "Located", "alike", "hypothetical_weights", "learn_variances"]
 
 PARTS: Final = ("sources", "hypothetical", "counts", "choices", "pairs")
 
@@ -156,6 +156,11 @@ def learn_variances(kernel: Kernel, codes: Codes, rng: np.random.Generator) -> N
     return np.exp(found.x)
 
 
+def alike(known: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[D, D] which devices resemble each other, by their latencies [N, D]."""
+    return np.atleast_2d(np.corrcoef(known.T)) > ALIKE
+
+
 def _tasks(
     kernel: Kernel, codes: Codes, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -164,11 +169,11 @@ def _tasks(
     count = located.known.shape[1]
     if count < 2:
         return []
-    alike = np.atleast_2d(np.corrcoef(located.known.T)) > ALIKE
+    resembling = alike(located.known)
     tasks = []
     for device in range(count):
         others = np.arange(count) != device
-        unlike = others & ~alike[device]
+        unlike = others & ~resembling[device]
         for kept in [others] if (unlike == others).all() else [others, unlike]:
             if not kept.any():
                 continue

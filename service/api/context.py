@@ -58,6 +58,7 @@ _WRITE: Final = (
     f"{API}/searches/{{search_id}}/resume",
     f"{API}/devices",
     f"{API}/devices/{{name}}/cancel",
+    f"{API}/devices/{{name}}/keys",
     f"{API}/devices/{{name}}/probes",
 )
 
@@ -115,7 +116,7 @@ def authorize(
 
     Raises:
         ProblemError: 401 without a valid key or session (a browser is sent to sign in), 403 with one whose role does
-            not suffice, or for another site's page.
+            not suffice, with a device's key for another device, or for another site's page.
     """
     path = request.scope["route"].path
     changing = request.method not in ("GET", "HEAD")
@@ -129,6 +130,15 @@ def authorize(
         allowed = f"role {needed} or above" if needed else "nobody"
         raise ProblemError(
             403, "forbidden", f"{request.method} {path} is open to {allowed}; this key has role {principal.role}."
+        )
+    device = request.path_params.get("name") if needed is Role.DEVICE else None
+    if device is not None and not principal.acts_for(device):
+        bound = f"it is bound to device {principal.device!r}" if principal.device else "it is bound to no device"
+        raise ProblemError(
+            403,
+            "other-device",
+            f"{request.method} {request.url.path}: this key cannot act for device {device!r}; {bound}. Make one for "
+            f"{device!r}: archsmith devices key {device}.",
         )
     if authorization is None and changing:
         _refuse_other_sites(request)

@@ -18,16 +18,18 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from ...errors import LeaseLostError
+from ...errors import ConfigError, LeaseLostError
 from ...hwmodels import catalog as device_catalog
 from ...hwmodels.device import load_device
 from ...hwmodels.latency import LatencySettings
+from ...predictors.cost.kernel_fitting import KernelSettings
+from ..auth import create_key
 from ..measuring import FORMAT, check_device_name, describe
 from ..schemas import devices, resources
 from ..schemas.check import unknown_name
 from ..store.device_tasks import DeviceTask
 from ..store.faults import Conflict, NotFound
-from ..store.records import DeviceRecord, JobKind, JobState, Lease
+from ..store.records import DeviceRecord, JobKind, JobState, Lease, Role
 from ..store.store import Store
 from . import convert
 from .catalogue import space_of
@@ -77,6 +79,15 @@ def add_device(new: devices.NewDevice, context: ContextDep) -> resources.Device:
     return _device(context.store, device.name, record)
 
 
+@router.post(f"{API}/devices/{{name}}/keys", status_code=201, summary="Make a key for a device's agent")
+def make_key(name: str, context: ContextDep) -> devices.DeviceKey:
+    """It lets an agent measure as this device, and do nothing else; it is told here and never again."""
+    check_device_name(name)
+    _record(context.store, name)
+    key = create_key(context.store, context.signing_key, name=f"agent of {name}", role=Role.DEVICE, device=name)
+    return devices.DeviceKey(device=name, key=key)
+
+
 @router.get(f"{API}/devices/{{name}}/models", summary="List the models fitted to a device's measurements")
 def list_models(name: str, context: ContextDep) -> resources.Page[devices.DeviceModel]:
     """Newest first, each with its error on networks that no fit has seen."""
@@ -87,7 +98,8 @@ def list_models(name: str, context: ContextDep) -> resources.Page[devices.Device
                 device=model.device,
                 space=model.space,
                 identity=model.identity,
-                report={key: _finite(value) for key, value in model.summary.get("report", {}).items()},
+                report=_errors(model.summary.get("report", {})),
+                spaces={name: _errors(report) for name, report in model.summary.get("spaces", {}).items()},
                 conditions=dict(model.summary.get("conditions", {})),
                 created=model.created,
             )
@@ -96,17 +108,21 @@ def list_models(name: str, context: ContextDep) -> resources.Page[devices.Device
     )
 
 
-@router.post(f"{API}/devices/{{name}}/probes", status_code=202, summary="Measure a search space on a device")
+@router.post(f"{API}/devices/{{name}}/probes", status_code=202, summary="Measure kernels and networks on a device")
 def probe_device(name: str, request: devices.ProbeRequest, context: ContextDep) -> resources.Job:
-    """Queue the space's kernels and some whole networks for the device; the job ends with a fitted latency model."""
+    """Queue kernels and some whole networks for the device; the job ends with a fitted latency model."""
     check_device_name(name)
-    space = space_of(request.space, request.preset, request.options)
-    LatencySettings.from_json(request.settings)
-    assert space.site_index.size  # raises SpaceError where costs do not add up over sites
+    payload = {"device": name, **request.model_dump()}
+    if request.space is None:
+        check_kernel_settings(request)
+    else:
+        space = space_of(request.space, request.preset, request.options)
+        LatencySettings.from_json(request.settings)
+        assert space.site_index.size  # raises SpaceError where costs do not add up over sites
+        payload["preset"] = space.preset
     if _record(context.store, name) is None:
         context.store.put_device(name, {})
     context.store.tasks.forget_failed(name)
-    payload = {"device": name, **request.model_dump(), "preset": space.preset}
     return convert.job(context.store.enqueue(JobKind.PROBE, payload))
 
 
@@ -244,10 +260,21 @@ def _device(store: Store, name: str, record: DeviceRecord | None) -> resources.D
     )
 
 
+def check_kernel_settings(request: devices.ProbeRequest) -> None:
+    """Refuse what belongs to a space, and unknown or impossible settings of the kernel suite."""
+    if request.preset is not None or request.options:
+        raise ConfigError("preset", request.preset or request.options, "nothing without a space", "Name the space.")
+    KernelSettings.from_json(request.settings)
+
+
 def _yaml(definition: Mapping[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(dict(definition), sort_keys=False)
+
+
+def _errors(report: Mapping[str, object]) -> dict[str, float | None]:
+    return {key: _finite(value) for key, value in report.items()}
 
 
 def _finite(value: object) -> float | None:

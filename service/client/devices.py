@@ -48,19 +48,32 @@ class Devices:
             body = {"definition": dict(definition)}
         return resources.Device.model_validate_json(self._transport.create("devices", body).content)
 
+    def make_key(self, name: str) -> str:
+        """A new API key with which an agent may measure as this device; it is never shown again."""
+        answer = self._transport.post(f"devices/{name}/keys")
+        return devices.DeviceKey.model_validate_json(answer.content).key
+
     def probe(
-        self, name: str, space: str, preset: str | None = None, *, seed: int = 0, **settings: int
+        self,
+        name: str,
+        space: str | None = None,
+        preset: str | None = None,
+        *,
+        seed: int = 0,
+        data_type: str = "float32",
+        **settings: int,
     ) -> resources.Job:
-        """Measure a space's kernels and networks on a device and fit its latency model; follow the job it returns.
+        """Measure kernels and networks on a device and fit its latency model; follow the job it returns.
 
         Args:
             name: of the device.
-            space: catalog name.
+            space: catalog name; None = the kernels of every space, for one model that serves all.
             preset: one of the space's; its first if left out.
             seed: of the choice of what is measured.
-            **settings: of a job's `cost_model`: `kernels`, `calibration_networks`, `held_out_networks`.
+            data_type: what the device computes in.
+            **settings: how much: of a job's `cost_model` with a space, else of `KernelSettings`.
         """
-        body = {"space": space, "preset": preset, "seed": seed, "settings": settings}
+        body = {"space": space, "preset": preset, "seed": seed, "data_type": data_type, "settings": settings}
         return resources.Job.model_validate_json(self._transport.post(f"devices/{name}/probes", body).content)
 
     def cancel(self, name: str) -> int:

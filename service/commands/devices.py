@@ -1,4 +1,4 @@
-"""`devices add|show|probe|upload|report|cancel`: bring a device, measure a search space on it, and see how well."""
+"""`devices add|show|probe|upload|report|cancel`: bring a device, measure on it, and see how well it is predicted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from ..worker.runner import Worker
 from .connection import serve_in_thread, store_or_server
 from .output import console, errors, print_json, print_table
 
-__all__ = ["Reached", "add", "cancel", "probe", "reached", "report", "show", "upload"]
+__all__ = ["ProbeOptions", "Reached", "add", "cancel", "probe", "reached", "report", "show", "upload"]
 
 LOOK_S: Final = 0.5
 ENDED: Final = ("succeeded", "failed", "cancelled")
@@ -36,7 +37,17 @@ TITLES: Final = {
     "n": "unseen networks",
     "kernels_measured": "kernels measured",
     "noisy_measurements": "noisy measurements",
+    "kernel_within_10_percent": "kernels left out, share within ±10 %",
+    "new_space_relative_rmse": "stated error where no network of a space was measured",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOptions:
+    """How much a probe measures (`sizes`; left out = the default), and in which data type."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    data_type: str = "float32"
 
 
 class Reached:
@@ -78,9 +89,11 @@ def add(client: Client, file: Path | None, name: str | None, title: str | None, 
     """Register a device by its file, or by the little that is needed."""
     described = {"name": name, "title": title or name, "kind": kind}
     device = client.devices.add(file if file is not None else described)
+    key = client.devices.make_key(device.name)
     console.print(f"Device {device.name} is registered. On the device, run:")
     console.print(f"  curl -O {client.url}/agent.py\n  pip install numpy onnxruntime")
-    console.print(f"  python agent.py --server {client.url} --device {device.name} --key KEY")
+    console.print(f"  python agent.py --server {client.url} --device {device.name} --key {key}")
+    console.print(f"The key lets an agent measure as {device.name}, and nothing else. It is not shown again.")
     return 0
 
 
@@ -110,15 +123,23 @@ def _agent_text(device: resources.Device) -> str:
 
 
 def probe(
-    found: Reached, name: str, space: str, preset: str | None, *, settings: dict[str, int], offline: Path | None
+    found: Reached, name: str, space: str | None, preset: str | None, *, settings: ProbeOptions, offline: Path | None
 ) -> int:
-    """Measure a space on a device, and show the error of the model that was fitted to it.
+    """Measure a device, and show the error of the model that was fitted to it.
+
+    Args:
+        found: the server or the store.
+        name: of the device.
+        space: a search space; None = the kernels of every space.
+        preset: of the space.
+        settings: how much is measured, and in which data type.
+        offline: file for the tasks, where the device cannot reach the server.
 
     Returns:
         The exit code: 0 fitted, or tasks exported; 1 failed; 130 left to itself.
     """
     client = found.client
-    job = client.devices.probe(name, space, preset, **settings)
+    job = client.devices.probe(name, space, preset, data_type=settings.data_type, **settings.sizes)
     try:
         while job.state not in ENDED:
             found.work()
@@ -190,13 +211,12 @@ def report(name: str, models: list[devices.DeviceModel], *, as_json: bool) -> in
         print_json([model.model_dump(mode="json") for model in models])
         return 0
     if not models:
-        errors.print(f"No model of {name} yet. Measure one: archsmith devices probe {name} --space mobilenet")
+        errors.print(f"No model of {name} yet. Measure one: archsmith devices probe {name}")
         return 1
     for model in models:
-        conditions = ", ".join(str(model.conditions[key]) for key in ("cpu", "runtime") if key in model.conditions)
-        console.print(
-            f"{name}, space {model.space}{f' ({conditions})' if conditions else ''}, {model.created:%F %H:%M}"
-        )
+        told = ", ".join(str(model.conditions[key]) for key in ("cpu", "runtime", "dtype") if key in model.conditions)
+        subject = f"space {model.space}" if model.space else "kernels of every space"
+        console.print(f"{name}, {subject}{f' ({told})' if told else ''}, {model.created:%F %H:%M}")
         rows = [
             [title, f"{100 * value:.1f} %"]
             for key, title in SHARES.items()
@@ -204,7 +224,18 @@ def report(name: str, models: list[devices.DeviceModel], *, as_json: bool) -> in
         ]
         rows += [[title, value] for key, title in TITLES.items() if (value := model.report.get(key)) is not None]
         print_table(["on unseen networks", "value"], rows)
+        if model.spaces:
+            print_table(["space", "unseen networks", "±5 %", "±10 %", "mean error"], _by_space(model))
     return 0
+
+
+def _by_space(model: devices.DeviceModel) -> list[list[object]]:
+    """The error of a kernel model in each space that networks were measured in."""
+    shares = ("within_5_percent", "within_10_percent", "mape")
+    return [
+        [name, report.get("n"), *(f"{100 * (report.get(key) or 0.0):.1f} %" for key in shares)]
+        for name, report in sorted(model.spaces.items())
+    ]
 
 
 def cancel(client: Client, name: str) -> int:

@@ -12,9 +12,11 @@ from .resources import Resource
 __all__ = [
     "AgentHello",
     "ClaimRequest",
+    "DeviceKey",
     "DeviceModel",
     "LeaseRequest",
     "LeaseState",
+    "MeasuredEnergy",
     "MeasuredResult",
     "NewDevice",
     "Packed",
@@ -46,12 +48,17 @@ class NewDevice(Request):
 
 
 class ProbeRequest(Request):
-    """A search space to be measured on a device; `settings` are those of a job's `cost_model`."""
+    """What is to be measured on a device: one search space, or, without any, the kernels that all are made of.
 
-    space: str
+    `settings` are those of a job's `cost_model` for a space, else the fields of
+    `predictors.cost.kernel_fitting.KernelSettings`.
+    """
+
+    space: str | None = None
     preset: str | None = None
     options: dict[str, bool | int | float | str] = {}
     settings: dict[str, int] = {}
+    data_type: Literal["float32", "float16", "int8"] = "float32"
     seed: int = Field(default=0, ge=0)
 
 
@@ -76,8 +83,18 @@ class LeaseRequest(Request):
     epoch: int = Field(ge=1)
 
 
+class MeasuredEnergy(Request):
+    """The energy of one run above the idle power, which is told beside it."""
+
+    value_mj: Positive
+    iqr_mj: float = Field(ge=0)
+    runs: int = Field(ge=1)
+    idle_power_w: float = Field(ge=0)
+    meter: Literal["rapl"]
+
+
 class MeasuredResult(Request):
-    """A measured latency, with everything that decides what it is worth."""
+    """A measured latency, with everything that decides what it is worth; energy and memory where the device tells."""
 
     format: Literal[1]
     latency_ms: Positive
@@ -88,6 +105,11 @@ class MeasuredResult(Request):
     reference_ms: Positive = Field(description="Nominal time of the reference kernel in this process.")
     slowdown: Positive = Field(description="Median slow-down of the reference kernel, by which the latency is divided.")
     conditions: Scalars
+    energy: MeasuredEnergy | None = None
+    no_energy: str = Field(default="", max_length=300, description="Why the energy that was asked for is missing.")
+    resident_memory_bytes: int | None = Field(
+        default=None, ge=1, description="Growth of the process's resident memory by the model and its runs."
+    )
 
 
 class TaskResult(LeaseRequest):
@@ -116,6 +138,13 @@ class Upload(Request):
     results: list[UploadedResult] = Field(max_length=500)
 
 
+class DeviceKey(Resource):
+    """A new API key of a device's agent."""
+
+    device: str
+    key: str
+
+
 class Refusal(Resource):
     """A result that was not taken, and why."""
 
@@ -140,7 +169,7 @@ class Packed(Resource):
     """An ONNX model without its weights: see `hwmodels/measure/packing.py`."""
 
     data: str
-    fills: list[tuple[int, int, float, float]]
+    fills: list[tuple[int, int, float, float] | tuple[int, int, float, float, str]]
 
 
 class Task(Resource):
@@ -156,12 +185,19 @@ class Task(Resource):
     timing: dict[str, Any]
 
 
+Errors = dict[str, float | None]
+
+
 class DeviceModel(Resource):
-    """A latency model fitted to a device's measurements, and its error on networks that no fit saw."""
+    """A latency model fitted to a device's measurements, and its error on networks that no fit saw.
+
+    One of kernels, which serves every space, has the empty space, and the error in each space that was measured.
+    """
 
     device: str
     space: str
     identity: str
-    report: dict[str, float | None]
+    report: Errors
+    spaces: dict[str, Errors]
     conditions: dict[str, Any]
     created: datetime

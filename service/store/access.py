@@ -50,9 +50,11 @@ def expire(conn: Connection, days: float) -> int:
     return conn.execute(delete(idempotency).where(idempotency.c.created < db_now() - 86_400.0 * days)).rowcount
 
 
-def create_key(conn: Connection, *, name: str, role: Role, digest: str, key_id: str | None) -> ApiKeyRecord:
+def create_key(
+    conn: Connection, *, name: str, role: Role, digest: str, key_id: str | None, device: str | None
+) -> ApiKeyRecord:
     """Insert a key's digest."""
-    values = {"id": key_id or new_id(), "name": name, "role": role, "digest": digest}
+    values = {"id": key_id or new_id(), "name": name, "role": role, "digest": digest, "device": device}
     row = conn.execute(insert(api_key).values(created=db_now(), **values).returning(api_key)).one()
     return _key(row)
 
@@ -85,4 +87,5 @@ def _key(row: Row[tuple[object, ...]]) -> ApiKeyRecord:
         digest=row.digest,
         created=moment(row.created),
         revoked=moment(row.revoked),
+        device=row.device,
     )

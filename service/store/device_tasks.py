@@ -27,6 +27,9 @@ _CLAIMABLE = (job.c.state == JobState.QUEUED) | ((job.c.state == JobState.RUNNIN
 SEEN_S = 5.0
 """How exactly it is known when an agent was last heard of."""
 
+_MODELS = ("cost_model", "kernel_model")
+"""Kinds of stored results that are fitted to a device's measurements."""
+
 _CHUNK = 500
 """Keys per query, below every database's limit of parameters."""
 
@@ -69,7 +72,7 @@ class DeviceTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceModelRecord:
-    """The latency model last fitted to a device's measurements for one search space."""
+    """The latency model last fitted to a device's measurements for one search space, or (space ``""``) for all."""
 
     device: str
     space: str
@@ -250,7 +253,7 @@ class DeviceTasks:
         """The models fitted to a device's measurements, newest first."""
         query = select(device_model, stored_result.c.summary).join(
             stored_result,
-            (stored_result.c.identity == device_model.c.identity) & (stored_result.c.kind == "cost_model"),
+            (stored_result.c.identity == device_model.c.identity) & stored_result.c.kind.in_(_MODELS),
         )
         with self._database.read() as conn:
             rows = conn.execute(query.where(device_model.c.device == name).order_by(device_model.c.created.desc()))

@@ -572,7 +572,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeyRecord:
-    """An API key; `digest` is the HMAC-SHA256 of its secret, never the secret."""
+    """An API key; `digest` is the HMAC-SHA256 of its secret, never the secret; `device` is what it may act for."""
 
     id: str
     name: str
@@ -580,3 +580,4 @@ class ApiKeyRecord:
     digest: str
     created: datetime
     revoked: datetime | None
+    device: str | None = None

@@ -463,10 +463,12 @@ class Store:
         with self.database.write() as conn:
             return access.expire(conn, days)
 
-    def create_api_key(self, *, name: str, role: Role, digest: str, key_id: str | None = None) -> ApiKeyRecord:
+    def create_api_key(
+        self, *, name: str, role: Role, digest: str, key_id: str | None = None, device: str | None = None
+    ) -> ApiKeyRecord:
         """Keep a key's digest; the secret is the caller's to show once."""
         with self.database.write() as conn:
-            return access.create_key(conn, name=name, role=role, digest=digest, key_id=key_id)
+            return access.create_key(conn, name=name, role=role, digest=digest, key_id=key_id, device=device)
 
     def api_key(self, key_id: str) -> ApiKeyRecord:
         """One key, revoked or not."""

@@ -352,6 +352,7 @@ api_key = Table(
     Column("digest", String(64), nullable=False),
     Column("created", Double, nullable=False),
     Column("revoked", Double),
+    Column("device", String(128)),  # of a key of the role `device`: the one it may act for
     _one_of("role", Role),
 )
 

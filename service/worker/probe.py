@@ -1,4 +1,6 @@
-"""Probing a device: its kernels and networks become measuring tasks, and what it measured a fitted latency model.
+"""Probing a device: kernels and networks become measuring tasks, and what it measured a fitted latency model.
+
+With a search space, that is a look-up model of this space; without one, the kernel model, which serves every space.
 
 A probe never waits. It asks for what is missing and goes back to the queue, from where it is taken again once its
 device has nothing left to measure; what was measured before is in the store, so every try gets further.
@@ -7,15 +9,18 @@ device has nothing left to measure; what was measured before is in the store, so
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ... import spaces
 from ...hwmodels.latency import LatencySettings, fit_latency
+from ...hwmodels.measure.timer import TimerSettings
+from ...predictors.cost.kernel_fitting import KernelSettings, fit_kernels
 from ...search.pipeline.contracts import Interrupted
-from ...search.pipeline.model import keep_model
+from ...search.pipeline.model import keep_kernels, keep_model
 from ...spaces.space import SearchSpace
-from ..measuring import Lab, describe
+from ..measuring import ALL_SPACES, Lab, describe
 from ..settings import Settings
 from ..store.records import Lease
 from ..store.store import Store
@@ -31,7 +36,7 @@ def space_of(payload: Mapping[str, Any]) -> SearchSpace:
 
 
 def run_probe(store: Store, settings: Settings, lease: Lease, heartbeat: Heartbeat) -> None:
-    """Fit the device's model for the space, and make it the one that searches use.
+    """Fit the device's model, and make it the one that searches use.
 
     Raises:
         Waiting: something is still to be measured; it has been asked for.
@@ -40,20 +45,24 @@ def run_probe(store: Store, settings: Settings, lease: Lease, heartbeat: Heartbe
     """
     payload = lease.payload
     record = store.device(payload["device"])
-    space, latency = space_of(payload), LatencySettings.from_json(payload["settings"])
 
     def check(message: str) -> None:
         if reason := heartbeat.reason():
             raise Interrupted(reason)
 
-    timer = Lab(store, patience_s=None, server=settings.url).remote(record, latency.timer, check)
-    model = fit_latency(
-        space,
-        describe(record),
-        latency,
-        seed=payload["seed"],
-        timer=timer,
-        progress=lambda done, total, message: check(message),
-    )
-    kept = keep_model(DatabaseResultStore(store, lease, Path(settings.runs_dir)), model)
-    store.tasks.keep_model(lease, record.name, space.identity, kept.identity)
+    def progress(done: int, total: int, message: str) -> None:
+        check(message)
+
+    # Probes of before there were other data types name none.
+    timing = TimerSettings(data_type=payload.get("data_type", "float32"))
+    timer = Lab(store, patience_s=None, server=settings.url).remote(record, timing, check)
+    results = DatabaseResultStore(store, lease, Path(settings.runs_dir))
+    if payload["space"] is None:
+        wanted = KernelSettings.from_json(payload["settings"])
+        kernels = keep_kernels(results, fit_kernels(timer, wanted, seed=payload["seed"], progress=progress))
+        store.tasks.keep_model(lease, record.name, ALL_SPACES, kernels.identity)
+        return
+    space, latency = space_of(payload), LatencySettings.from_json(payload["settings"])
+    latency = replace(latency, timer=timing, data_type=timing.data_type)
+    model = fit_latency(space, describe(record), latency, seed=payload["seed"], timer=timer, progress=progress)
+    store.tasks.keep_model(lease, record.name, space.identity, keep_model(results, model).identity)

@@ -100,13 +100,14 @@ def test_calibrated_energy_beats_the_file_from_few_noisy_measurements(tiny):
     assert errors["relative_rmse"] == found.relative_std < 0.1
 
 
-def test_idle_power_that_was_subtracted_is_not_fitted(tiny):
+def test_idle_power_that_was_subtracted_is_not_predicted_either(tiny):
     genomes = tiny.sample(20, np.random.default_rng(2))
     model = EnergyModel(DEVICE, ConstantLatency())
     work = model._work.total(tiny, genomes)
     measured = 3 * work @ model.terms.coefficients[:3]
     fitted = model.calibrated(tiny, genomes, measured, idle_included=False)
-    assert fitted.terms.idle_power_w == 2
+    assert fitted.terms.idle_power_w == 0
+    assert fitted.predict(tiny, genomes).mean == pytest.approx(measured, rel=1e-6)
     assert fitted.terms.mac_pj == pytest.approx(30, rel=1e-6)
     assert fitted.report()["n"] == 20
     assert fitted.predict(tiny, genomes).source == "predicted:calibrated-energy"

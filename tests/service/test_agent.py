@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import numpy as np
 import onnx
 import pytest
 
+from archsmith import spaces
 from archsmith.hwmodels.measure import timer as host_timer
+from archsmith.hwmodels.measure.energy import idle_power_w, measure_run_energy
 from archsmith.hwmodels.measure.packing import pack, pack_ops
 from archsmith.hwmodels.measure.timer import reference_ops
 from archsmith.service import agent
@@ -183,3 +186,122 @@ def test_wrong_files_and_arguments_are_answered_in_words(tmp_path: Path, capsys:
     with pytest.raises(SystemExit):
         agent.main(["--server", "http://x"])
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("data_type", ["float16", "int8"])
+def test_other_data_types_travel_without_their_weights_and_run(data_type: str) -> None:
+    packed = pack_ops(reference_ops(64, 8), data_type=data_type)
+    assert {fill.data_type for fill in packed.fills} >= {data_type}
+    whole = agent.unpack(packed.to_json())
+    assert len(packed.data) < len(whole) / 2
+    onnx.checker.check_model(onnx.load_from_string(whole))
+    task = a_task(model=packed.to_json(), timing=TIMING | {"data_type": data_type})
+    result = agent.Bench().measure(task)
+    assert result["conditions"]["dtype"] == data_type
+    assert result["latency_ms"] > 0
+
+
+def test_infinite_masks_and_scales_are_not_made_up() -> None:
+    space = spaces.get("decoder", "tiny")
+    model = onnx_model(space.ops(space.decode(space.largest())))
+    for packed in (pack(model), pack_ops(space.ops(space.decode(space.largest())), data_type="int8")):
+        assert np.isfinite([(fill.mean, fill.std) for fill in packed.fills]).all()
+        whole = onnx.load_from_string(agent.unpack(packed.to_json()))
+        scales = {name for node in whole.graph.node if "Linear" in node.op_type for name in node.input[1:2]}
+        for tensor in whole.graph.initializer:
+            if tensor.name in scales:
+                assert (onnx.numpy_helper.to_array(tensor) > 0).all()
+
+
+@pytest.fixture
+def powercap(tmp_path: Path) -> Path:
+    """A powercap tree as Linux lays it out, whose counter follows the processor time of this process."""
+    folder = tmp_path / "powercap" / "intel-rapl:0"
+    folder.mkdir(parents=True)
+    (folder / "max_energy_range_uj").write_text("262143328850\n")
+    (folder / "energy_uj").write_text("0\n")
+    return tmp_path / "powercap"
+
+
+class Counting(agent.Rapl):
+    """A counter of 20 W per busy core on top of 5 W."""
+
+    @staticmethod
+    def _read(folder: Path, name: str) -> int:
+        if name == "energy_uj":
+            return int(1e6 * (20.0 * time.process_time() + 5.0 * time.perf_counter()))
+        return agent.Rapl._read(folder, name)
+
+
+def test_energy_is_measured_where_it_is_asked_for_and_there_is_a_meter(powercap: Path) -> None:
+    bench = agent.Bench(powercap=powercap)
+    assert bench.abilities()["energy_meter"] == "rapl"
+    bench._meter = Counting(powercap)
+    asked = a_task(timing=TIMING | {"energy_s": 0.3})
+    found = bench.measure(asked)["energy"]
+    assert found["meter"] == "rapl"
+    assert found["value_mj"] > 0
+    assert 4.0 < found["idle_power_w"] < 12.0
+    assert "energy" not in bench.measure(a_task())
+    nowhere = agent.Bench(powercap=powercap / "none")
+    assert nowhere.abilities()["energy_meter"] == ""
+    assert "no RAPL" in nowhere.measure(asked)["no_energy"]
+
+
+def test_counter_survives_its_wrap_and_says_what_it_lacks(powercap: Path) -> None:
+    counter = powercap / "intel-rapl:0" / "energy_uj"
+    counter.write_text("262143328000\n")
+    meter = agent.Rapl(powercap)
+    counter.write_text("150\n")
+    assert meter.read_mj() == pytest.approx(1.0)
+    counter.unlink()
+    with pytest.raises(agent.NoMeter, match="cannot be read"):
+        meter.read_mj()
+
+
+def test_energy_is_that_of_the_host() -> None:
+    """The same virtual device through both."""
+    one, other = Virtual(), Virtual()
+    sleeping, clock = agent.time.sleep, agent.time.perf_counter
+    try:
+        agent.time.sleep, agent.time.perf_counter = one.pass_time, one.clock
+        theirs = agent.run_energy(one.run, one, 1.0)
+    finally:
+        agent.time.sleep, agent.time.perf_counter = sleeping, clock
+    idle_w = idle_power_w(other, seconds=0.5, clock=other.clock, sleep=other.pass_time)
+    ours = measure_run_energy(other.run, other, device="board", idle_w=idle_w, clock=other.clock)
+    assert theirs["value_mj"] == pytest.approx(ours.value)
+    assert theirs["runs"] == ours.repeats
+    assert theirs["idle_power_w"] == pytest.approx(idle_w)
+
+
+class Virtual:
+    """Virtual time: 40 W always, and 6 mJ per run of 2 ms on top."""
+
+    instrument = "virtual"
+
+    def __init__(self) -> None:
+        self.now_s = self.energy_mj = 0.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.energy_mj += 4e4 * seconds
+
+    def run(self, n: int) -> Any:
+        self.pass_time(n * 2e-3)
+        self.energy_mj += 6.0 * n
+        return np.full(n, 2.0)
+
+    def read_mj(self) -> float:
+        return self.energy_mj
+
+    def clock(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux alone lets a peak begin anew")
+def test_memory_of_a_run_is_seen() -> None:
+    """A network of 128 MiB of weights and activations takes that much more than a process without it."""
+    wide = make_op("wide", "linear", Tensor("x", (4096,)), out_features=8192)
+    result = agent.Bench().measure(a_task(model=pack_ops((wide,)).to_json()))
+    assert result["resident_memory_bytes"] > 100 << 20

@@ -12,10 +12,13 @@ import pytest
 
 from archsmith import spaces
 from archsmith.errors import ConfigError, DeviceError
+from archsmith.hwmodels.energy_probing import EnergySource
 from archsmith.hwmodels.latency import LatencySettings, fit_latency
-from archsmith.hwmodels.measure.timer import Timer, TimerSettings
+from archsmith.hwmodels.measure.packing import pack_ops
+from archsmith.hwmodels.measure.timer import NetworkTimer, Timer, TimerSettings, reference_ops
 from archsmith.hwmodels.probing import BatchTimer, ProbeSettings
 from archsmith.search.pipeline.contracts import DeviceLab
+from archsmith.service.agent import Bench
 from archsmith.service.measuring import Lab, RemoteTimer, Waiting, check_device_name, describe
 from archsmith.service.store.device_tasks import DeviceTask
 from archsmith.service.store.store import Store
@@ -192,9 +195,67 @@ def test_fit_goes_through_a_device_elsewhere_unchanged(sqlite: Store) -> None:
     np.testing.assert_array_equal(again.table_ms, model.table_ms)
 
 
-def test_other_data_types_are_refused(sqlite: Store) -> None:
-    with pytest.raises(DeviceError, match="agents measure float32; got data type 'int8'"):
+def test_data_type_that_an_agent_does_not_know_is_refused(sqlite: Store) -> None:
+    """An agent of before there were others tells none; a present one lists its own."""
+    with pytest.raises(DeviceError, match=r"its agent measures float32; got data type 'int8'.*fetch agent\.py again"):
         timer(sqlite, data_type="int8")
+    sqlite.tasks.hello("board", INFO | Bench().abilities())
+    with pytest.raises(DeviceError, match="its agent measures float32, float16, int8; got data type 'bfloat16'"):
+        timer(sqlite, data_type="bfloat16")
+
+
+@pytest.mark.parametrize("data_type", ["float16", "int8"])
+def test_other_data_types_are_sent_as_they_are_to_run(sqlite: Store, data_type: str) -> None:
+    """The server quantises; a real agent's bench runs what it sent."""
+    sqlite.tasks.hello("board", INFO | Bench().abilities())
+    settings = {"data_type": data_type, "min_repeats": 8, "max_repeats": 8}
+    with pytest.raises(Waiting):
+        timer(sqlite, None, **settings).measure(reference_ops())
+    held = sqlite.tasks.claim("board", "agent", 60.0)
+    assert held is not None
+    packed = pack_ops(reference_ops()).to_json()
+    result = Bench().measure({"model": held[1].model, "reference": packed, "timing": held[1].timing})
+    sqlite.tasks.finish(held[0], result)
+    found = timer(sqlite, None, **settings).measure(reference_ops())
+    assert found.conditions["dtype"] == data_type
+    with pytest.raises(Waiting):  # another data type is another measurement
+        timer(sqlite, None, min_repeats=8, max_repeats=8).measure(reference_ops())
+
+
+ENERGY = {"value_mj": 2.0, "iqr_mj": 0.1, "runs": 50, "idle_power_w": 3.0, "meter": "rapl"}
+
+
+def test_energies_are_asked_for_at_once_and_only_of_who_has_a_meter(sqlite: Store) -> None:
+    made = timer(sqlite, None)
+    assert isinstance(made, EnergySource)
+    assert isinstance(made, NetworkTimer)
+    assert list(made.energies([ops(4), ops(5)])) == [None, None]
+    assert sqlite.tasks.open("board") == []
+    sqlite.tasks.hello("board", INFO | {"energy_meter": "rapl"})
+    waiting = timer(sqlite, None).energies([ops(4), ops(5)])
+    assert [task.timing["energy_s"] for task in sqlite.tasks.open("board")] == [1.0, 1.0]
+    with pytest.raises(Waiting):
+        list(waiting)
+    answer(sqlite, lambda task: 1.0, limit=1, energy=ENERGY)
+    answer(sqlite, lambda task: 1.0, no_energy="other work hid it")
+    first, second = timer(sqlite, None).energies([ops(4), ops(5)])
+    assert second is None
+    assert first is not None
+    assert (first.quantity, first.value, first.source) == ("energy_mj", 2.0, "measured:rapl")
+    assert first.conditions["idle_power_subtracted"] is True
+
+
+def test_network_is_measured_with_all_that_its_device_tells(sqlite: Store) -> None:
+    sqlite.tasks.hello("board", INFO | {"energy_meter": "rapl"})
+    with pytest.raises(Waiting):
+        timer(sqlite, None).measure_network(ops(4))
+    answer(sqlite, lambda task: 1.0, energy=ENERGY, resident_memory_bytes=3 << 20)
+    found = timer(sqlite, None).measure_network(ops(4))
+    assert {item.quantity: item.source for item in found} == {
+        "latency_ms": "measured:onnxruntime",
+        "energy_mj": "measured:rapl",
+        "resident_memory_bytes": "measured:getrusage",
+    }
 
 
 @pytest.mark.parametrize("name", ["host", "", "-x", "a b", "a/b", "x" * 65, "ü"])

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsmith.errors import ConfigError
-from archsmith.hwmodels.device import Device
+from archsmith.errors import ConfigError, DeviceError
+from archsmith.hwmodels.device import Device, Figure
+from archsmith.hwmodels.energy_probing import EnergyProbes
+from archsmith.hwmodels.lookup import LookupModel
 from archsmith.hwmodels.measure.timer import Timer, TimerSettings
 from archsmith.hwmodels.memory import memory_use
 from archsmith.search.budget import Budget
 from archsmith.search.pipeline.contracts import ModuleSpec, Plan, PoolSpec
 from archsmith.search.pipeline.local import FolderStore, ScriptRecorder
-from archsmith.search.pipeline.model import fit_cost_models
+from archsmith.search.pipeline.model import fit_cost_models, keep_model
 from archsmith.search.pipeline.prepare import build_setting
 from archsmith.search.pipeline.run import run_pipeline
 from archsmith.search.problem import Constraint, Objective
@@ -77,31 +79,80 @@ def test_quantities_are_counted_in_the_data_type_of_the_job(tmp_path: Path) -> N
 
 
 class Lab:
-    """Knows a device whose model was fitted before."""
+    """Knows a device whose model was fitted before, and whose agent measures float32."""
+
+    def __init__(self, *, fitted: str | None = "lookup-of-the-board", kernels: str | None = None) -> None:
+        self._fitted = fitted
+        self._kernels = kernels
 
     def device(self, name: str) -> Device | None:
-        return Device(name=name, title="a board", kind="cpu") if name == "board" else None
+        energy = {"energy_per_mac_pj": {"float32": GUESS}, "energy_per_byte_pj": GUESS, "idle_power_w": GUESS}
+        board = Device(name=name, title="a board", kind="cpu", energy_relative_std=GUESS, **energy)
+        return board if name == "board" else None
 
-    def fitted(self, name: str, space: SearchSpace) -> str | None:
-        return "lookup-of-the-board" if name == "board" else None
+    def fitted(self, name: str, space: SearchSpace | None, data_type: str = "float32") -> str | None:
+        known = self._kernels if space is None else self._fitted
+        return known if name == "board" and data_type == "float32" else None
 
     def timer(self, name: str, settings: TimerSettings, waiting: Callable[[str], None]) -> Timer | None:
+        if settings.data_type != "float32":
+            raise DeviceError(f"device {name!r}: its agent measures float32; got {settings.data_type!r}.")
         return None
 
 
-def test_device_with_an_agent_is_measured_in_float32_only() -> None:
-    objectives = (PLAN.objectives[0], Objective(name="latency_ms", direction="min", device="board"))
-    plan = dataclasses.replace(PLAN, devices=("board",), objectives=objectives, constraints=())
-    with pytest.raises(ConfigError, match="got 'int8'; allowed: float32, which agents measure; board has one"):
-        build_setting(plan, Lab())
-    assert build_setting(dataclasses.replace(plan, cost_model={}), Lab()).devices["board"].kind == "cpu"
+GUESS = Figure(1.0, "guess")
+BOARD = dataclasses.replace(
+    PLAN,
+    devices=("board",),
+    objectives=(PLAN.objectives[0], Objective(name="latency_ms", direction="min", device="board")),
+    constraints=(),
+    cost_model={},
+)
+
+
+def test_device_is_measured_only_in_what_its_agent_can() -> None:
+    with pytest.raises(ConfigError, match="its agent measures float32; got 'int8'"):
+        build_setting(dataclasses.replace(BOARD, cost_model={"data_type": "int8"}), Lab())
+    assert build_setting(BOARD, Lab()).devices["board"].kind == "cpu"
+
+
+def lookup(space: SearchSpace, **details: object) -> LookupModel:
+    """A latency model of the board: as if measured."""
+    size = space.site_index.size
+    return LookupModel(
+        device="board", space=space.identity, identity="lookup-of-the-board", overhead_ms=0.1,
+        table_ms=np.full(size, 0.01), covered=np.ones(size, dtype=np.bool_), relative_std=0.05, errors={},
+        details=dict(details),
+    )  # fmt: skip
+
+
+def test_measured_energies_calibrate_the_energy_model(tmp_path: Path) -> None:
+    setting = build_setting(BOARD, Lab())
+    space, store = setting.space, FolderStore(tmp_path)
+    genomes = space.sample(12, np.random.default_rng(0))
+    probes = EnergyProbes(genomes=genomes, energy_mj=1e-6 * space.macs(genomes), source="measured:rapl")
+    keep_model(store, lookup(space, energy=probes.to_json()))
+    models = fit_cost_models(setting, ScriptRecorder(), store)
+    assert models.source("energy_mj@board") == "predicted:calibrated-energy"
+    assert models.report()["energy_mj@board"]["n"] == 12
+    others = space.sample(30, np.random.default_rng(1))
+    assert models.known["energy_mj@board"](others) == pytest.approx(1e-6 * space.macs(others), rel=0.05)
+
+
+def test_energy_is_that_of_the_file_where_none_was_measured(tmp_path: Path) -> None:
+    setting = build_setting(BOARD, Lab())
+    store = FolderStore(tmp_path)
+    keep_model(store, lookup(setting.space))
+    models = fit_cost_models(setting, ScriptRecorder(), store)
+    assert models.source("energy_mj@board") == "predicted:energy-model"
+    assert models.report()["energy_mj@board"] == {}
 
 
 @pytest.mark.parametrize(
     ("device", "data_type", "message"),
     [
         ("raspberry_pi_4", "float16", r"no peak_gmacs_per_s\.float16 \(it has float32, int8\)"),
-        ("host", "float16", r"cost_model\.data_type: got 'float16'; allowed: one of float32, int8"),
+        ("host", "bfloat16", r"cost_model\.data_type: got 'bfloat16'; allowed: one of float32, float16, int8"),
         (DEVICE, "int4", r"cost_model\.data_type: got 'int4'; allowed: one of float32, float16"),
     ],
 )

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from archsmith.errors import DeviceError
+from archsmith.errors import ConfigError, DeviceError
 from archsmith.service import agent
 from archsmith.service.api.devices import AGENT
-from archsmith.service.auth import create_key
+from archsmith.service.auth import create_key, digest_of
 from archsmith.service.client.client import Client
 from archsmith.service.client.transport import ApiError
 from archsmith.service.store.device_tasks import NewTask
@@ -225,6 +225,19 @@ def test_probe_of_what_does_not_exist_is_refused(client: Client) -> None:
             call()
 
 
+def test_probe_of_all_kernels_names_no_space(client: Client) -> None:
+    job = client.devices.probe("raspberry_pi_4", kernels=60, visits=2, data_type="int8")
+    assert (job.kind, job.state) == ("probe", "queued")
+    with pytest.raises(ApiError, match="nothing without a space"):
+        client.devices.probe("raspberry_pi_4", None, "tiny")
+    with pytest.raises(ApiError, match="settings fusion_examples, held_out_networks, kernels"):
+        client.devices.probe("raspberry_pi_4", calibration_networks=20)
+    with pytest.raises(ApiError, match="at least 20"):
+        client.devices.probe("raspberry_pi_4", kernels=1)
+    with pytest.raises(ApiError, match="float16"):
+        client.devices.probe("raspberry_pi_4", data_type="float8")
+
+
 def test_probe_is_queued_and_cancelled(served: Served, client: Client) -> None:
     job = client.devices.probe("raspberry_pi_4", "mobilenet", "tiny")
     assert (job.kind, job.state) == ("probe", "queued")
@@ -237,7 +250,7 @@ def test_probe_is_queued_and_cancelled(served: Served, client: Client) -> None:
 
 def test_key_of_a_device_measures_and_nothing_else(sqlite: Store, tmp_path: Path) -> None:
     with serving(settings_for(tmp_path, require_api_key=True), sqlite) as guarded:
-        key = create_key(sqlite, guarded.settings.signing_key(), name="board", role=Role.DEVICE)
+        key = create_key(sqlite, guarded.settings.signing_key(), name="board", role=Role.DEVICE, device="board")
         submit(sqlite, "a")
         headers = {"Authorization": f"Bearer {key}"}
         assert guarded.http.get("/agent.py").status_code == 200
@@ -253,6 +266,64 @@ def test_key_of_a_device_measures_and_nothing_else(sqlite: Store, tmp_path: Path
         ):
             assert guarded.http.request(method, path, headers=headers, json={}).status_code == 403, path
         assert guarded.http.post(f"{DEVICES}/board/tasks/claim", json={"worker": "a"}).status_code == 401
+
+
+def test_key_of_one_device_opens_no_other(sqlite: Store, tmp_path: Path) -> None:
+    with serving(settings_for(tmp_path, require_api_key=True), sqlite) as guarded:
+        editor = create_key(sqlite, guarded.settings.signing_key(), name="ann", role=Role.EDITOR)
+        with Client(guarded.url, editor) as client:
+            client.devices.add({"name": "phone", "title": "A phone", "kind": "cpu"})
+            headers = {"Authorization": f"Bearer {client.devices.make_key('phone')}"}
+            with pytest.raises(ApiError, match="raspberry_pi_4"):
+                client.devices.make_key("raspbery_pi_4")
+        submit(sqlite, "a")
+        submit(sqlite, "a", device="phone")
+        assert guarded.http.post(f"{DEVICES}/phone/tasks/claim", json={"worker": "a"}, headers=headers).is_success
+        (task,) = sqlite.tasks.open("board")
+        lease = {"worker": "a", "epoch": 1}
+        for path, body in (
+            ("agent", {"worker": "a", "info": {}}),
+            ("tasks/claim", {"worker": "a"}),
+            (f"tasks/{task.id}/renew", lease),
+            (f"tasks/{task.id}/result", lease | {"result": RESULT}),
+            (f"tasks/{task.id}/fail", lease | {"message": "no"}),
+            (f"tasks/{task.id}/release", lease),
+            ("results", {"results": []}),
+        ):
+            answer = guarded.http.post(f"{DEVICES}/board/{path}", json=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "other-device"), path
+            assert "cannot act for device 'board'; it is bound to device 'phone'" in answer.json()["detail"]
+        assert guarded.http.get(f"{DEVICES}/board/tasks", headers=headers).status_code == 403
+        assert guarded.http.post(f"{DEVICES}/phone/keys", headers=headers).status_code == 403
+
+
+def test_keys_that_are_bound_to_no_device_open_none(sqlite: Store, tmp_path: Path) -> None:
+    """Those of before keys were bound; new ones are refused."""
+    with serving(settings_for(tmp_path, require_api_key=True), sqlite) as guarded:
+        signing = guarded.settings.signing_key()
+        with pytest.raises(ConfigError, match="the name of one device"):
+            create_key(sqlite, signing, name="old", role=Role.DEVICE)
+        with pytest.raises(ConfigError, match="nothing for the others"):
+            create_key(sqlite, signing, name="ann", role=Role.EDITOR, device="board")
+        sqlite.create_api_key(name="old", role=Role.DEVICE, digest=digest_of("x" * 43, signing), key_id="0" * 12)
+        headers = {"Authorization": f"Bearer nas_{'0' * 12}_{'x' * 43}"}
+        answer = guarded.http.post(f"{DEVICES}/board/tasks/claim", json={"worker": "a"}, headers=headers)
+        assert answer.status_code == 403
+        assert "bound to no device" in answer.json()["detail"]
+
+
+def test_energy_and_memory_come_with_a_result(served: Served) -> None:
+    energy = {"value_mj": 2.0, "iqr_mj": 0.1, "runs": 50, "idle_power_w": 3.0, "meter": "rapl"}
+    submit(served.store, "a")
+    task = claim(served).json()
+    place, mine = f"{DEVICES}/board/tasks/{task['id']}/result", {"worker": "a", "epoch": 1}
+    for wrong in ({"energy": energy | {"value_mj": -1.0}}, {"energy": {"value_mj": 1.0}}, {"resident_memory_bytes": 0}):
+        assert served.http.post(place, json=mine | {"result": RESULT | wrong}).status_code == 422
+    told = {"energy": energy, "resident_memory_bytes": 1 << 20}
+    assert served.http.post(place, json=mine | {"result": RESULT | told}).status_code == 200
+    kept = served.store.tasks.find("board", ["a"])["a"].result
+    assert kept is not None
+    assert {name: kept[name] for name in told} == told
 
 
 def test_agent_measures_what_a_server_asks_and_keeps_what_it_cannot_post(served: Served, tmp_path: Path) -> None:
