@@ -392,9 +392,7 @@ def _reference_latency(space: SearchSpace) -> Encoding:
 # --- helpers --------------------------------------------------------------------------------------------------------
 
 
-def _standardised(
-    space: SearchSpace, kind: str, names: Sequence[str], raw: Apply, rows: int | None = None
-) -> Encoding:
+def _standardised(space: SearchSpace, kind: str, names: Sequence[str], raw: Apply, rows: int | None = None) -> Encoding:
     """Columns of mean 0 and standard deviation 1 over the fixed sample, or its first `rows`.
 
     Constant and repeated columns are left out.

@@ -85,3 +85,27 @@ def test_options_out_of_range_are_refused():
         OptunaTPE(problem, 0, suggestions=0)
     with pytest.raises(StrategyError, match="population 1"):
         OptunaNSGA2(problem, 0, population=1)
+
+
+def test_gaussian_process_is_asked_once_per_call_from_fewer_starts_the_more_genes(monkeypatch):
+    wide = GeneSpace([Gene(f"g{index}", (0, 1, 2), kind="ordered") for index in range(40)], name="wide")
+    total = {"total": lambda genomes: genomes.sum(axis=1).astype(float)}
+    problem = Problem(space=wide, objectives=(Objective(name="total", direction="max"),), known=total)
+    strategy = OptunaGP(problem, 0, initial=4, rows=8)
+    several = Problem(space=wide, objectives=(problem.objectives[0], *_others(3)), known=total | _known(3))
+    assert OptunaGP(several, 0).starts < strategy.starts == 10
+    asked = []
+    suggest = strategy._suggest
+    monkeypatch.setattr(strategy, "_suggest", lambda seed, n: asked.append(n) or suggest(seed, n))
+    strategy.tell(evaluate(problem, strategy.ask(12)))
+    strategy.tell(evaluate(problem, strategy.ask(12)))
+    assert asked == [1, 1]
+    assert strategy._sampler(0)._n_local_search == strategy.starts
+
+
+def _others(count):
+    return [Objective(name=f"first{number}", direction="min") for number in range(count)]
+
+
+def _known(count):
+    return {f"first{number}": lambda genomes, n=number: genomes[:, n].astype(float) for number in range(count)}
