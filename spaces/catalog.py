@@ -15,7 +15,10 @@ from ..errors import SpaceError
 from .architecture import Value
 from .space import SearchSpace
 
-__all__ = ["FAMILIES", "Family", "get", "names", "presets"]
+__all__ = ["DENSITIES", "FAMILIES", "Family", "get", "names", "presets"]
+
+DENSITIES: Final = "densities"
+"""The option of every family that makes its largest network the backbone of sparse ones: ``0.2,0.5,1``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +122,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
         presets=("small", "phone", "tiny"), options=("vocabulary", "length"), build=_steps("decoder", "DecoderSpace")
     ),
     "efficientnet": Family(presets=("imagenet", "tiny"), options=_IMAGES, build=_staged("efficientnet")),
-    "fbnet": Family(presets=("imagenet", "tiny"), options=_IMAGES, build=_staged("fbnet")),
+    "fbnet": Family(presets=("imagenet", "digits", "tiny"), options=_IMAGES, build=_staged("fbnet")),
     "fbnetv3": Family(presets=("b", "d", "g", "tiny"), options=_IMAGES, build=_staged("fbnetv3")),
     "genet": Family(
         presets=("published", "edge64", "tiny"), options=_IMAGES, build=_chain("genet"), supernet=False
@@ -159,13 +162,16 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType({
     "nas_bench_macro": Family(presets=("cifar10", "digits", "tiny"), options=_IMAGES, build=_chain("nas_bench_macro")),
     "ofa_mobilenetv3": Family(presets=("w1.0", "w1.2", "tiny"), options=_IMAGES, build=_staged("ofa_mobilenetv3")),
     "ofa_proxylessnas": Family(presets=("w1.3", "w1.0", "tiny"), options=_IMAGES, build=_staged("ofa_proxylessnas")),
+    "proxylessnas": Family(presets=("imagenet", "digits", "tiny"), options=_IMAGES, build=_staged("proxylessnas")),
     "regnet": Family(presets=("published", "edge64", "tiny"), options=_IMAGES, build=_regnet, supernet=False),
     "resnet": Family(presets=("ofa_resnet50", "plain", "edge64", "tiny"), options=_IMAGES, build=_chain("resnet")),
     "rexnet": Family(
         presets=("published", "edge64", "tiny"), options=_IMAGES, build=_chain("rexnet"), supernet=False
     ),
     "shufflenetv2": Family(presets=("spos", "edge64", "tiny"), options=_IMAGES, build=_chain("shufflenetv2")),
-    "single_path_nas": Family(presets=("imagenet", "tiny"), options=_IMAGES, build=_staged("single_path_nas")),
+    "single_path_nas": Family(
+        presets=("imagenet", "digits", "tiny"), options=_IMAGES, build=_staged("single_path_nas")
+    ),
     "starnet": Family(presets=("published", "edge64", "tiny"), options=_IMAGES, build=_chain("starnet")),
     "tdnn": Family(
         presets=("published", "coarse", "tiny"), options=("mels", "frames", "embedding"),
@@ -195,7 +201,7 @@ def get(name: str, preset: str | None = None, **options: Value) -> SearchSpace:
     Args:
         name: the family, one of `names()`.
         preset: one of `presets(name)`; None = the first of them.
-        **options: what adapts the preset to a task, e.g. `in_channels`, `resolution`, `classes`.
+        **options: what adapts the preset to a task, e.g. `in_channels`, `resolution`, `classes`; and `densities`.
 
     Raises:
         SpaceError: unknown family, preset or option, or a value that the family rejects.
@@ -204,9 +210,18 @@ def get(name: str, preset: str | None = None, **options: Value) -> SearchSpace:
     chosen = family.presets[0] if preset is None else preset
     if chosen not in family.presets:
         raise SpaceError(f"space {name!r} has no preset {preset!r}; choose one of {list(family.presets)}.")
-    if unknown := sorted(set(options) - set(family.options)):
-        raise SpaceError(f"space {name!r}: unknown options {unknown}; allowed: {list(family.options)}.")
-    return family.build(chosen, options)
+    if unknown := sorted(set(options) - {*family.options, DENSITIES}):
+        allowed = [*family.options, DENSITIES]
+        raise SpaceError(f"space {name!r}: unknown options {unknown}; allowed: {allowed}.")
+    densities = options.pop(DENSITIES, None)
+    space = family.build(chosen, options)
+    return space if densities is None else _sparse(space, densities)
+
+
+def _sparse(space: SearchSpace, densities: Value) -> SearchSpace:
+    from .families.sparse import SparseSpace, read_densities
+
+    return SparseSpace(space, read_densities(str(densities)))
 
 
 def _family(name: str) -> Family:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from .elastic.mixture import ChoicePlaces, MixedPlace
     from .elastic.supernet import Supernet
 
 __all__ = ["GeneSpace", "SearchSpace"]
@@ -282,9 +283,45 @@ class SearchSpace:
         """A freshly initialised network of this architecture; `seed` makes the initialisation repeatable."""
         raise SpaceError(f"space {self.name!r} has genes only; it cannot build {architecture.key}.")
 
+    def constrain(self, network: nn.Module, architecture: Architecture) -> None:
+        """Put weights that a training step has moved back to what the architecture allows; most allow any."""
+
     def supernet(self, seed: int | None = None) -> Supernet:
         """One set of shared weights that runs every architecture of the space."""
         raise SpaceError(f"space {self.name!r} has no supernet; train its architectures alone.")
+
+    @functools.cached_property
+    def choice_places(self) -> ChoicePlaces | None:
+        """The places whose choices are independent, so that the supernet runs mixtures of them; None = no mixtures."""
+        return None
+
+    def mixed_places(self) -> tuple[MixedPlace, ...] | None:
+        """What a mixture weights, place by place; None where the space has no mixtures."""
+        return None if self.choice_places is None else self.choice_places.places
+
+    def assembled(self, chosen: Mapping[str, int | None]) -> NDArray[np.int16]:
+        """[G] the canonical genome with these choices by place, None where an edge is left out; `choices_of` inverts.
+
+        Raises:
+            SpaceError: a place is missing or unknown, or these choices are no architecture of the space.
+        """
+        return self._places().assembled(chosen)
+
+    def choices_of(self, genome: NDArray[np.int16]) -> dict[str, int | None]:
+        """The choice that a canonical genome [G] makes at every place, None where it leaves the edge out."""
+        return self._places().choices_of(self.check(np.asarray(genome)[None])[0])
+
+    def _places(self) -> ChoicePlaces:
+        if self.choice_places is None:
+            raise self.no_mixtures()
+        return self.choice_places
+
+    def no_mixtures(self) -> SpaceError:
+        """What to raise where a space without mixtures is asked for one."""
+        return SpaceError(
+            f"space {self.name!r}, preset {self.preset!r}, has no mixtures: its choices do not belong to one place "
+            "each (depths, widths and resolutions concern several). Fix those, or take another preset or space."
+        )
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Operations that can be tried alone (`checking` vets them); () where the family does not list any."""

@@ -40,7 +40,8 @@ class ElasticLayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """[..., C] -> the same shape."""
         width = input.shape[-1]
-        return F.layer_norm(input, (width,), self.weight[:width], self.bias[:width], self.eps)
+        weight, bias = shared_slice(self.weight, (width,)), shared_slice(self.bias, (width,))
+        return F.layer_norm(input, (width,), weight, bias, self.eps)
 
 
 class ElasticRMSNorm(nn.RMSNorm):
@@ -49,7 +50,7 @@ class ElasticRMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> the same shape."""
         width = x.shape[-1]
-        return F.rms_norm(x, (width,), self.weight[:width], self.eps)
+        return F.rms_norm(x, (width,), shared_slice(self.weight, (width,)), self.eps)
 
 
 def make_elastic_norm(kind: str, width: int) -> nn.Module:

@@ -10,7 +10,7 @@ https://arxiv.org/abs/1903.05134 (batch-norm statistics are re-estimated for eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,10 +36,15 @@ def shared_slice(weight: Tensor, shape: Sequence[int]) -> Tensor:
     """
     if len(shape) != weight.ndim or any(want > size for want, size in zip(shape, weight.shape, strict=True)):
         raise SpaceError(f"shared weight of shape {tuple(weight.shape)} holds no slice of shape {tuple(shape)}.")
-    for axis, want in enumerate(shape):
-        if (size := weight.shape[axis]) != want:
-            weight = weight.narrow(axis, (size - want) // 2 if axis >= 2 else 0, want)
-    return weight
+    if tuple(shape) == tuple(weight.shape):
+        return weight
+    # One view, whatever the number of axes: its gradient is written once into one tensor of zeros, laid out like the
+    # weight. A chain of `narrow` writes one per axis, and loses channels-last on the way.
+    strides = weight.stride()
+    start = weight.storage_offset()
+    for axis in range(2, weight.ndim):
+        start += (weight.shape[axis] - shape[axis]) // 2 * strides[axis]
+    return weight.as_strided(tuple(shape), strides, start)
 
 
 class ElasticConv2d(nn.Conv2d):
@@ -125,7 +130,7 @@ class ElasticLinear(nn.Linear):
     def forward(self, input: Tensor, out_features: int | None = None) -> Tensor:  # noqa: A002  # torch's own name
         """[..., C] -> [..., out_features], all that there are by default."""
         out = self.out_features if out_features is None else out_features
-        bias = None if self.bias is None else self.bias[:out]
+        bias = None if self.bias is None else shared_slice(self.bias, (out,))
         return F.linear(input, shared_slice(self.weight, (out, input.shape[-1])), bias)
 
 
@@ -135,10 +140,16 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
     In training mode the batch's own statistics normalise and nothing is stored: a running average over differing
     choices would be the statistics of none of them. In evaluation mode the running buffers normalise; they are the
     statistics of the choice that was calibrated last. While `calibrating`, the batch's statistics normalise and the
-    buffers become the average of the batches' means and variances (biased), weighted by batch size.
+    buffers become the average of the batches' means and variances (biased), weighted by batch size. Where `tracking`,
+    training does move the buffers of the channels that run, by `momentum`, whichever the choice.
+
+    Where processes share a batch, `gather` brings a vector [K] of each of them together, [processes, K], and lets its
+    gradient through; the whole batch's statistics normalise then.
     """
 
     calibrating: bool = False
+    tracking: bool = False
+    gather: Callable[[Tensor], Tensor] | None = None
     _samples: int = 0
 
     def start_calibration(self) -> None:
@@ -152,7 +163,7 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
 
     def chosen(self, values: Tensor, channels: int) -> Tensor:
         """A view of those `channels` of a weight or a statistic that a narrower input uses: the first."""
-        return values[:channels]
+        return shared_slice(values, (channels,))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """[N, C, H, W] -> the same shape, C up to `num_features`."""
@@ -161,6 +172,11 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         bias = self.chosen(self.bias, channels).flatten() if self.affine else None
         if self.calibrating:
             return self._calibrate(input, weight, bias)
+        if self.training and self.gather is not None:
+            return _normalise_together(input, weight, bias, eps=self.eps, gather=self.gather)
+        if self.training and self.tracking:
+            assert self.momentum is not None
+            return self._observe(input, weight, bias, self.momentum)
         if self.training:
             return F.batch_norm(input, None, None, weight, bias, training=True, eps=self.eps)
         assert self.running_mean is not None
@@ -169,6 +185,11 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=self.eps)
 
     def _calibrate(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        self._samples += len(x)
+        return self._observe(x, weight, bias, len(x) / self._samples)
+
+    def _observe(self, x: Tensor, weight: Tensor | None, bias: Tensor | None, share: float) -> Tensor:
+        """Normalise by the batch's statistics, and move those of its channels in the buffers towards them."""
         assert self.running_mean is not None
         assert self.running_var is not None
         channels = x.shape[1]
@@ -176,10 +197,32 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         # With momentum 1 torch writes the batch's mean and *unbiased* variance into the buffers it is given.
         y = F.batch_norm(x, mean, variance, weight, bias, training=True, momentum=1.0, eps=self.eps)
         count = x.numel() // channels
-        variance *= (count - 1) / count
-        self._samples += len(x)
-        share = len(x) / self._samples
-        for buffer, observed in ((self.running_mean, mean), (self.running_var, variance)):
-            used = self.chosen(buffer, channels)
-            used.lerp_(observed.view_as(used), share)
+        with torch.no_grad():
+            biased = variance * ((count - 1) / count)
+            for buffer, observed in ((self.running_mean, mean), (self.running_var, biased)):
+                used = self.chosen(buffer, channels)
+                used.lerp_(observed.view_as(used), share)
         return y
+
+
+def _normalise_together(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float, gather: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Batch normalisation of [N, C, ...] by the statistics of all processes' samples.
+
+    One exchange per layer: each process's mean, variance and number of values, put together by the formula for moments
+    of parts, which loses no digits where a mean is far from 0.
+
+    Source: Chan et al., The American Statistician 37(3), 1983, https://doi.org/10.1080/00031305.1983.10483115.
+    """
+    channels = x.shape[1]
+    values = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(values, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+    count = values.new_full((1,), x.numel() // channels)
+    means, variances, counts = gather(torch.cat([mean, variance, count])).split([channels, channels, 1], dim=1)
+    shares = counts / counts.sum()
+    mean = (shares * means).sum(dim=0)
+    scale = ((shares * (variances + (means - mean) ** 2)).sum(dim=0) + eps).rsqrt()
+    shape = (1, channels, *[1] * (x.ndim - 2))
+    normed = (values - mean.view(shape)) * (scale if weight is None else scale * weight).view(shape)
+    return (normed if bias is None else normed + bias.view(shape)).to(x.dtype)

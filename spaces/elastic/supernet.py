@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from .layers import ElasticBatchNorm2d, shared_slice
 
 __all__ = ["Supernet"]
 
+_BASE: Final = 2**20
+"""Of the positions that `Supernet.absorb` writes into weights, digit by digit."""
+
 
 class Supernet(nn.Module, ABC):
     """Shared weights for all architectures of one space.
@@ -21,6 +26,7 @@ class Supernet(nn.Module, ABC):
     Module paths are those of the space's standalone networks, so a network's weight is found here under its own name
     and is a `shared_slice` of it; that is all `extract` needs to know (`slice_of` is the place for exceptions).
     Where networks take several inputs, so does the supernet: ``supernet(*inputs, architecture)``.
+    Where the space has mixed places, a `Mixture` stands in for the architecture: ``supernet(*inputs, mixture)``.
 
     Lifecycle. Training: ``supernet.train()``, then ``supernet(x, architecture)`` as often as wanted per step; batch
     norms use the batch's statistics and store none. Scoring: ``supernet.calibrate(architecture, batches)``, then
@@ -48,6 +54,31 @@ class Supernet(nn.Module, ABC):
         }
         network.to(next(self.parameters()).device).load_state_dict(slices)
         return network.train(self.training)
+
+    @torch.no_grad()
+    def absorb(self, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+        """Take over the weights of a standalone network: `extract` of the same architecture then returns them.
+
+        A freshly made supernet knows where they belong: a twin whose shared weights hold their own positions is
+        extracted, and what comes out says for each of the network's weights where it came from.
+
+        Args:
+            architecture: what the network is.
+            weights: by name, all of the network's parameters and statistics; others are ignored.
+        """
+        twin, shared = copy.deepcopy(self), self.state_dict()
+        places: dict[str, Tensor] = {}
+        for digit in (1, _BASE):  # float32 counts no further than to the square of the base
+            for name, numbered in twin.state_dict().items():
+                if name in weights:
+                    numbered.copy_(torch.arange(numbered.numel()).view(numbered.shape) // digit % _BASE)
+            for name, numbers in twin.extract(architecture).state_dict().items():
+                if name in weights:
+                    places[name] = places.get(name, 0) + numbers.long().flatten() * digit
+        for name, place in places.items():
+            flat = shared[name].flatten().clone()
+            flat[place] = weights[name].flatten().to(flat)
+            shared[name].copy_(flat.view(shared[name].shape))
 
     def slice_of(
         self, name: str, shared: Mapping[str, Tensor], shape: Sequence[int], architecture: Architecture

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -28,8 +27,10 @@ from ...errors import SpaceError
 from ..architecture import Architecture, Value
 from ..candidate import Candidate
 from ..elastic.choice import share_norms
+from ..elastic.mixed_cell import MixedEdges, check_partial, mixed_edges, no_network
+from ..elastic.mixture import Mixture, one_hot
 from ..elastic.supernet import Supernet
-from ..gene import Gene, Population
+from ..gene import Population
 from ..layers.cell import Edge, sum_cell_ops
 from ..layers.cell_ops import candidate_ops, make_candidate, weighted
 from ..layers.classifier import classifier_ops
@@ -37,6 +38,7 @@ from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor, make_op
 from ..site import Site
 from ..space import SearchSpace
+from .darts_genes import DartsPlaces, darts_genes, pairs
 from .darts_network import INPUTS, KINDS, NODES, SHARP_CHOICES, Darts, DartsSpec, Kind, Place, candidate, run, stem_ops
 
 __all__ = ["GENOTYPES", "PRESETS", "DartsSpace", "DartsSupernet", "Genotype"]
@@ -70,30 +72,41 @@ GENOTYPES: Final[Mapping[str, Genotype]] = MappingProxyType({
 """Published cells, by name."""
 
 
-def pairs(node: int) -> tuple[tuple[int, int], ...]:
-    """The pairs of earlier nodes that a cell's node number `node` (from 0) may read.
-
-    >>> pairs(1)
-    ((0, 1), (0, 2), (1, 2))
-    """
-    return tuple(itertools.combinations(range(INPUTS + node), 2))
-
-
 class DartsSupernet(Supernet):
-    """Every operation of every edge of every cell with its own weights; an architecture runs two edges per node."""
+    """Every operation of every edge of every cell with its own weights; an architecture runs two edges per node.
 
-    def __init__(self, space: DartsSpace) -> None:
+    Args:
+        space: its space.
+        partial: K; only the first 1/K of a node's channels pass through operations, the others bypass them.
+    """
+
+    def __init__(self, space: DartsSpace, *, partial: int = 1) -> None:
         super().__init__()
-        self.space = space
-        network = share_norms(Darts(space.spec, [place.every_edge() for place in space.spec.places()]))
+        self.space, self.partial = space, partial
+        places = space.spec.places()
+        for place in places:
+            check_partial(space.name, place.channels, partial)
+        network = share_norms(Darts(space.spec, [place.every_edge(partial) for place in places]))
         self.stem, self.stem_last, self.cells, self.head = network.stem, network.stem_last, network.cells, network.head
 
-    def forward(self, x: TorchTensor, architecture: Architecture) -> TorchTensor:
+    def forward(self, x: TorchTensor, architecture: Architecture | Mixture) -> TorchTensor:
         """[N, in_channels, H, W] -> [N, classes] logits."""
-        return run(self, x, self.space.plan(architecture))
+        if isinstance(architecture, Architecture) and self.partial == 1:
+            return run(self, x, self.space.plan(architecture))
+        return run(self, x, self._mixed(architecture))
+
+    def _mixed(self, chosen: Architecture | Mixture) -> list[MixedEdges]:
+        """By cell, what runs."""
+        places = self.space.choice_places.places
+        if isinstance(chosen, Architecture):
+            chosen = one_hot(places, self.space.choices_of(self.space.encode(chosen)))
+        edges = mixed_edges(chosen, places, self.partial)
+        return [edges[place.kind] for place in self.space.spec.places()]
 
     def blank_network(self, architecture: Architecture) -> Darts:
-        """The standalone network of `architecture`, allocated but not filled."""
+        """The standalone network of `architecture`, allocated but not filled; partial channels have none."""
+        if self.partial > 1:
+            raise no_network(self.space.name, self.partial)
         return allocate(lambda: Darts(self.space.spec, self.space.plan(architecture)))
 
 
@@ -110,7 +123,9 @@ class DartsSpace(SearchSpace):
 
     def __init__(self, spec: DartsSpec, *, preset: str = "") -> None:
         self.spec = spec
-        super().__init__(tuple(_genes(spec)), name="darts", preset=preset, options=dataclasses.asdict(spec))
+        super().__init__(
+            tuple(darts_genes(spec.choices)), name="darts", preset=preset, options=dataclasses.asdict(spec)
+        )
 
     def __reduce__(self) -> tuple[Callable[..., DartsSpace], tuple[DartsSpec, str]]:
         """Travel to other processes as the spec alone: compiled tables are rebuilt there."""
@@ -192,6 +207,13 @@ class DartsSpace(SearchSpace):
             for place in self.spec.places()
         )
 
+    # --- mixtures -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def choice_places(self) -> DartsPlaces:
+        """Every edge of both cells, each with `none` and all operations; a node keeps two."""
+        return DartsPlaces(self.table, self.spec.choices)
+
     # --- costs ----------------------------------------------------------------------------------------------------
 
     def ops(self, architecture: Architecture) -> tuple[Op, ...]:
@@ -256,9 +278,18 @@ class DartsSpace(SearchSpace):
         initialise(network, seed)
         return network
 
-    def supernet(self, seed: int | None = None) -> DartsSupernet:
-        """Shared weights of every architecture, freshly initialised."""
-        supernet = allocate(lambda: DartsSupernet(self))
+    def supernet(self, seed: int | None = None, *, partial: int = 1) -> DartsSupernet:
+        """Shared weights of every architecture, freshly initialised.
+
+        Args:
+            seed: makes the initialisation repeatable.
+            partial: K of PC-DARTS: operations have 1/K of the channels, the others bypass them. With K > 1 the supernet
+                runs mixtures and architectures, but its weights are those of no standalone network.
+
+        Raises:
+            SpaceError: `partial` does not divide the channels.
+        """
+        supernet = allocate(lambda: DartsSupernet(self, partial=partial))
         initialise(supernet, seed)
         return supernet
 
@@ -290,17 +321,6 @@ class DartsSpace(SearchSpace):
     def example_inputs(self, batch: int) -> tuple[TorchTensor, ...]:
         """One image batch [batch, in_channels, resolution, resolution], standard normal, always the same."""
         return (torch.randn((batch, *self._image().shape), generator=torch.Generator().manual_seed(0)),)
-
-
-def _genes(spec: DartsSpec) -> Iterator[Gene]:
-    """Per node of both cells: the two nodes it reads, where there is a choice, and the operation on each."""
-    default = spec.choices.index("sep_conv_3x3") if "sep_conv_3x3" in spec.choices else 0
-    for kind in KINDS:
-        for node in range(NODES):
-            if node:
-                yield Gene(f"{kind}.{node}.inputs", pairs(node))
-            for letter in "ab":
-                yield Gene(f"{kind}.{node}.{letter}", spec.choices, default=default)
 
 
 def _prepare_ops(place: Place, older: Tensor, newer: Tensor) -> tuple[tuple[Op, ...], tuple[Op, ...]]:

@@ -6,7 +6,7 @@ et al., sharpDARTS, https://arxiv.org/abs/1903.09900 and https://github.com/ahun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, cast
@@ -16,6 +16,7 @@ from torch import Tensor as TorchTensor
 from torch import nn
 
 from ...errors import SpaceError
+from ..elastic.mixed_cell import MixedEdges, mix_cell
 from ..layers.cell import Edge, SumCell
 from ..layers.cell_ops import (
     CandidateSpec,
@@ -190,6 +191,11 @@ class Place:
         return f"cells.{self.index}"
 
     @property
+    def stride(self) -> int:
+        """Of the edges that read the cell's inputs."""
+        return 2 if self.kind == "reduction" else 1
+
+    @property
     def preparations(self) -> tuple[CandidateSpec, CandidateSpec]:
         """What brings the two inputs to the cell's channels and size."""
         older, newer = self.sources
@@ -198,15 +204,15 @@ class Place:
             return FactorizedReduceSpec(in_channels=older, out_channels=self.channels, affine=self.spec.affine), newest
         return ReluConvNormSpec(in_channels=older, out_channels=self.channels, affine=self.spec.affine), newest
 
-    def edge(self, source: int, target: int, choice: str) -> Edge:
-        """An operation of this cell."""
-        stride = 2 if self.kind == "reduction" and source < INPUTS else 1
-        return Edge(source, target, choice, candidate(choice, self.channels, stride, self.spec))
+    def edge(self, source: int, target: int, choice: str, partial: int = 1) -> Edge:
+        """An operation of this cell, on one of `partial` parts of its channels."""
+        stride = self.stride if source < INPUTS else 1
+        return Edge(source, target, choice, candidate(choice, self.channels // partial, stride, self.spec))
 
-    def every_edge(self) -> tuple[Edge, ...]:
-        """All candidates of all edges."""
+    def every_edge(self, partial: int = 1) -> tuple[Edge, ...]:
+        """All candidates of all edges, on one of `partial` parts of their channels."""
         return tuple(
-            self.edge(source, target, choice)
+            self.edge(source, target, choice, partial)
             for target in range(INPUTS, INPUTS + NODES)
             for source in range(target)
             for choice in self.spec.choices
@@ -243,12 +249,16 @@ class _Cell(SumCell):
     def __init__(self, place: Place, edges: Sequence[Edge]) -> None:
         super().__init__(edges)
         self.prepare = nn.ModuleList(make_candidate(spec) for spec in place.preparations)
+        self.stride = place.stride
 
-    def forward(self, older: TorchTensor, newer: TorchTensor, edges: Sequence[Edge]) -> TorchTensor:
-        """[N, C0, H, W] and [N, C1, H', W'] -> [N, 4 C, H'', W'']."""
+    def forward(self, older: TorchTensor, newer: TorchTensor, edges: Sequence[Edge] | MixedEdges) -> TorchTensor:
+        """[N, C0, H, W] and [N, C1, H', W'] -> [N, 4 C, H'', W'']; a node that no edge reaches is zero."""
         inputs = [prepare(x) for prepare, x in zip(self.prepare, (older, newer), strict=True)]
-        nodes = self.walk(inputs, edges)
-        return torch.cat([nodes[INPUTS + node] for node in range(NODES)], dim=1)
+        nodes = mix_cell(self, inputs, edges) if isinstance(edges, MixedEdges) else self.walk(inputs, edges)
+        return torch.cat([self._node(nodes, INPUTS + node) for node in range(NODES)], dim=1)
+
+    def _node(self, nodes: Mapping[int, TorchTensor], node: int) -> TorchTensor:
+        return nodes[node] if node in nodes else nodes[0][:, :, :: self.stride, :: self.stride] * 0.0
 
 
 class Darts(nn.Module):
@@ -272,8 +282,8 @@ class Darts(nn.Module):
         return run(self, x, self.edges)
 
 
-def run(network: nn.Module, x: TorchTensor, edges: Sequence[Sequence[Edge]]) -> TorchTensor:
-    """The logits of a network with the modules of `Darts` when only `edges` run."""
+def run(network: nn.Module, x: TorchTensor, edges: Sequence[Sequence[Edge] | MixedEdges]) -> TorchTensor:
+    """The logits of a network with the modules of `Darts` when only `edges` run, by cell."""
     network = cast(Darts, network)
     older = newer = network.stem(x)
     if network.stem_last is not None:

@@ -47,6 +47,11 @@ PRESETS: Final[Mapping[str, StagedSpec]] = MappingProxyType({
         ),
         head_channels=1984,
     ),
+    "digits": StagedSpec(
+        in_channels=1, resolutions=(12,), classes=10, stem_channels=8, stem_stride=1,
+        stages=(_stage(8, 1, 1), _stage(16, 3, 2), _stage(32, 3, 2)),
+        head_channels=128,
+    ),
     "tiny": StagedSpec(
         in_channels=1, resolutions=(16,), classes=10, stem_channels=8,
         stages=(_stage(8, 1, 1), _stage(16, 2, 2), _stage(24, 1, 2, (_BLOCKS[1], _BLOCKS[6], SKIP))),

@@ -23,6 +23,8 @@ from torch import nn
 from ..architecture import Architecture, Value
 from ..candidate import Candidate, variations
 from ..elastic.blocks import ElasticConvNorm, ElasticHead, ElasticInvertedBottleneck
+from ..elastic.mixture import Mixture
+from ..elastic.superkernel import Superkernel
 from ..elastic.supernet import Supernet
 from ..gene import Gene, When
 from ..layers.channels import make_divisible
@@ -33,6 +35,7 @@ from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..site import Site
 from ..space import SearchSpace
+from .mixed_blocks import BlockSlot, MixedBlocks
 from .mobilenet_spec import PRESETS, MobileNetSpec, StageSpec
 
 __all__ = ["PRESETS", "MobileNet", "MobileNetPlan", "MobileNetSpace", "MobileNetSpec", "MobileNetSupernet", "StageSpec"]
@@ -79,14 +82,29 @@ class MobileNetSupernet(Supernet):
         )
         self.head = ElasticHead(largest.head)
 
-    def forward(self, x: TorchTensor, architecture: Architecture) -> TorchTensor:
+    def forward(self, x: TorchTensor, architecture: Architecture | Mixture) -> TorchTensor:
         """[N, in_channels, H, W] -> [N, classes] logits."""
+        if isinstance(architecture, Mixture):
+            return self._mix(x, architecture)
         plan = self.space.plan(architecture)
         x = self.stem(x, plan.stem)
         for blocks, specs in zip(self.stages, plan.stages, strict=True):
             for block, spec in zip(cast(nn.ModuleList, blocks), specs, strict=False):  # depth: the first blocks run
                 x = block(x, spec)
         return self.head(x, plan.head)
+
+    def _mix(self, x: TorchTensor, mixture: Mixture) -> TorchTensor:
+        largest = self.space.largest_plan()  # all but the blocks is fixed where there are mixtures
+        return self.head(self._blocks().run(self.stages, self.stem(x, largest.stem), mixture), largest.head)
+
+    def superkernels(self) -> dict[str, tuple[Superkernel, ElasticInvertedBottleneck]]:
+        """By mixed place, its superkernel and the block with its weights; places without one are left out."""
+        return self._blocks().superkernels(self.stages)
+
+    def _blocks(self) -> MixedBlocks:
+        if self.space.choice_places is None:
+            raise self.space.no_mixtures()
+        return self.space.choice_places
 
     def blank_network(self, architecture: Architecture) -> MobileNet:
         """The standalone network of `architecture`, allocated but not filled."""
@@ -172,6 +190,23 @@ class MobileNetSpace(SearchSpace):
             classes=self.spec.classes,
             activation=self.spec.stages[-1].activation,
         )
+
+    # --- mixtures -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def choice_places(self) -> MixedBlocks | None:
+        """One place per block that has a choice, where depths and widths are fixed; else None."""
+        stages = enumerate(self.spec.stages)
+        slots = [[self._block_slot(stage, block) for block in range(max(fixed.depths))] for stage, fixed in stages]
+        return MixedBlocks.of(self.name, self.table, slots)
+
+    def _block_slot(self, stage: int, block: int) -> BlockSlot:
+        name = f"stages.{stage}.{block}"
+
+        def build(choices: Mapping[str, Value]) -> InvertedBottleneckSpec:
+            return self._block(choices, stage, block)
+
+        return BlockSlot(name, tuple(self.table.find(f"{name}.{what}") for what in ("kernel", "expansion")), build)
 
     # --- costs ----------------------------------------------------------------------------------------------------
 

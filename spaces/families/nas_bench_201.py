@@ -28,6 +28,8 @@ from ..architecture import Architecture
 from ..candidate import Candidate, Meaning
 from ..digest import digest_rows
 from ..elastic.choice import share_norms
+from ..elastic.mixed_cell import MixedEdges, check_partial, mix_cell, mixed_edges, no_network
+from ..elastic.mixture import MixedPlace, Mixture, one_hot
 from ..elastic.supernet import Supernet
 from ..gene import Gene, Population
 from ..layers.cell import Edge, SumCell, node_ops
@@ -38,6 +40,7 @@ from ..layers.pool import GlobalAvgPool
 from ..op import Op, Tensor, make_op
 from ..site import Site, SiteIndex
 from ..space import SearchSpace
+from .gene_places import GenePlace, GenePlaces
 from .nas_bench_201_cells import CHOICES, EDGES, cell_number, representatives, topologies, unread_removed
 
 __all__ = ["PRESETS", "NasBench201", "NasBench201Space", "NasBench201Spec", "NasBench201Supernet"]
@@ -126,9 +129,10 @@ class Cell(SumCell):
         super().__init__(edges)
         self.zero = Zero()
 
-    def forward(self, x: TorchTensor, edges: Path) -> TorchTensor:
+    def forward(self, x: TorchTensor, edges: Path | MixedEdges) -> TorchTensor:
         """[N, C, H, W] -> the same shape."""
-        return self.walk([x], edges)[OUTPUT] if edges else self.zero(x)
+        nodes = mix_cell(self, [x], edges) if isinstance(edges, MixedEdges) else self.walk([x], edges)
+        return nodes[OUTPUT] if OUTPUT in nodes else self.zero(x)
 
 
 class Reduction(nn.Module):
@@ -203,7 +207,7 @@ class NasBench201(nn.Module):
         return _run(self, x, self.paths)
 
 
-def _run(network: NasBench201 | NasBench201Supernet, x: TorchTensor, paths: Sequence[Path]) -> TorchTensor:
+def _run(network: NasBench201 | NasBench201Supernet, x: TorchTensor, paths: Sequence[Path | MixedEdges]) -> TorchTensor:
     """The logits when only the edges of `paths` run, one path for each stage."""
     x = network.stem(x)
     for stage, (cells, path) in enumerate(zip(network.stages, paths, strict=True)):
@@ -219,23 +223,36 @@ def _stem(spec: NasBench201Spec) -> ConvNormSpec:
 
 
 class NasBench201Supernet(Supernet):
-    """Every operation of every edge of every cell with its own weights; an architecture runs one path of them."""
+    """Every operation of every edge of every cell with its own weights; an architecture runs one path of them.
 
-    def __init__(self, space: NasBench201Space) -> None:
+    Args:
+        space: its space.
+        partial: K; only the first 1/K of a node's channels pass through operations, the others bypass them.
+    """
+
+    def __init__(self, space: NasBench201Space, *, partial: int = 1) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.partial = space, partial
         spec = space.spec
         everything = [(*edge, choice) for edge in EDGES for choice in CHOICES]
-        network = share_norms(NasBench201(spec, [_edges(everything, spec.width(s)) for s in range(spec.stages)]))
+        widths = [check_partial(space.name, spec.width(stage), partial) for stage in range(spec.stages)]
+        network = share_norms(NasBench201(spec, [_edges(everything, width) for width in widths]))
         self.stem, self.stages = network.stem, network.stages
         self.reductions, self.tail = network.reductions, network.tail
 
-    def forward(self, x: TorchTensor, architecture: Architecture) -> TorchTensor:
+    def forward(self, x: TorchTensor, architecture: Architecture | Mixture) -> TorchTensor:
         """[N, in_channels, H, W] -> [N, classes] logits."""
-        return _run(self, x, self.space.plan(architecture))
+        if isinstance(architecture, Architecture) and self.partial == 1:
+            return _run(self, x, self.space.plan(architecture))
+        places = self.space.choice_places.places
+        if isinstance(architecture, Architecture):
+            architecture = one_hot(places, self.space.choices_of(self.space.encode(architecture)))
+        return _run(self, x, [mixed_edges(architecture, places, self.partial)["edges"]] * self.space.spec.stages)
 
     def blank_network(self, architecture: Architecture) -> NasBench201:
-        """The standalone network of `architecture`, allocated but not filled."""
+        """The standalone network of `architecture`, allocated but not filled; partial channels have none."""
+        if self.partial > 1:
+            raise no_network(self.space.name, self.partial)
         return allocate(lambda: NasBench201(self.space.spec, self.space.plan(architecture)))
 
 
@@ -286,6 +303,21 @@ class NasBench201Space(SearchSpace):
         cell = self.key_form(np.array([architecture.genome], dtype=np.int16))[0]
         choices = [(*edge, CHOICES[choice]) for edge, choice in zip(EDGES, cell, strict=True)]
         return tuple(_edges(choices, self.spec.width(stage)) for stage in range(self.spec.stages))
+
+    # --- mixtures -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def choice_places(self) -> GenePlaces:
+        """Every edge of the cell, with the choices of its gene."""
+        rows = np.arange(len(CHOICES), dtype=np.int16)[:, None]
+        return GenePlaces(
+            self.name,
+            self.table,
+            [
+                GenePlace(MixedPlace(name=gene.name, choices=CHOICES, node=f"edges.{target}"), (position,), rows)
+                for position, (gene, (_, target)) in enumerate(zip(self.genes, EDGES, strict=True))
+            ],
+        )
 
     # --- costs ----------------------------------------------------------------------------------------------------
 
@@ -349,9 +381,18 @@ class NasBench201Space(SearchSpace):
         initialise(network, seed)
         return network
 
-    def supernet(self, seed: int | None = None) -> NasBench201Supernet:
-        """Shared weights of every architecture, freshly initialised."""
-        supernet = allocate(lambda: NasBench201Supernet(self))
+    def supernet(self, seed: int | None = None, *, partial: int = 1) -> NasBench201Supernet:
+        """Shared weights of every architecture, freshly initialised.
+
+        Args:
+            seed: makes the initialisation repeatable.
+            partial: K of PC-DARTS: operations have 1/K of the channels, the others bypass them. With K > 1 the supernet
+                runs mixtures and architectures, but its weights are those of no standalone network.
+
+        Raises:
+            SpaceError: `partial` does not divide the channels.
+        """
+        supernet = allocate(lambda: NasBench201Supernet(self, partial=partial))
         initialise(supernet, seed)
         return supernet
 

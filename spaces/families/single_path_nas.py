@@ -30,6 +30,11 @@ PRESETS: Final[Mapping[str, StagedSpec]] = MappingProxyType({
         stages=(_FIRST, _stage(24, 2), _stage(40, 2), _stage(80, 2), _stage(96, 1), _stage(192, 2), _LAST),
         head_channels=1280,
     ),
+    "digits": StagedSpec(
+        in_channels=1, resolutions=(12,), classes=10, stem_channels=8, stem_stride=1,
+        stages=(StageSpec(widths=(8,), forms=(DS,), shortcuts=(False,)), _stage(16, 2, 3), _stage(32, 2, 3)),
+        head_channels=128,
+    ),
     "tiny": StagedSpec(
         in_channels=1, resolutions=(16,), classes=10, stem_channels=8,
         stages=(

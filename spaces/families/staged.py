@@ -30,6 +30,7 @@ from ..layers.materialise import allocate, builder, initialise
 from ..op import Op, Tensor
 from ..site import Site
 from ..space import SearchSpace
+from .mixed_blocks import BlockSlot, MixedBlocks
 from .staged_genes import Knob, Slot, lay_out
 from .staged_network import LargestPlan, StagedNetwork, StagedSupernet, make_block
 from .staged_plan import BlockSpec, Planner, StagedPlan, block_ops, kind_of, largest_of
@@ -132,6 +133,20 @@ class StagedSpace(SearchSpace):
 
     def _head_knobs(self, last: int) -> tuple[Knob, ...]:
         return self.layout.widths[last], self.layout.width_multiplier
+
+    # --- mixtures -------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def choice_places(self) -> MixedBlocks | None:
+        """One place per block that has a choice, where every gene belongs to one block; else None."""
+        stages = [[self._block_slot(slot) for slot in slots] for slots in self.layout.slots]
+        return MixedBlocks.of(self.name, self.table, stages)
+
+    def _block_slot(self, slot: Slot) -> BlockSlot:
+        def build(choices: Choices) -> BlockSpec | None:
+            return self.planner.block(choices, slot)
+
+        return BlockSlot(f"stages.{slot.stage}.{slot.index}", self._positions(slot.knobs), build)
 
     # --- costs and keys -------------------------------------------------------------------------------------------
 

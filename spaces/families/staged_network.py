@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from ..architecture import Architecture
 from ..elastic.blocks import ElasticConvNorm, ElasticHead, ElasticInvertedBottleneck, ElasticMobileAttention
 from ..elastic.layers import TransformedConv2d
+from ..elastic.mixture import Mixture
+from ..elastic.superkernel import Superkernel
 from ..elastic.supernet import Supernet
 from ..layers.conv_norm import ConvNorm, ConvNormSpec
 from ..layers.head import Head, HeadSpec
 from ..layers.inverted_bottleneck import InvertedBottleneck
 from ..layers.materialise import allocate
 from ..layers.mobile_attention import MobileAttention, MobileAttentionSpec
+from .mixed_blocks import MixedBlocks, run_block
 from .staged_plan import BlockSpec, StagedPlan, kind_of
 
 if TYPE_CHECKING:
@@ -122,15 +125,29 @@ class StagedSupernet(Supernet):
         )
         self.head = ElasticHead(largest.head)
 
-    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
+    def forward(self, x: Tensor, architecture: Architecture | Mixture) -> Tensor:
         """[N, in_channels, H, W] -> [N, classes] logits."""
+        if isinstance(architecture, Mixture):
+            return self._mix(x, architecture)
         plan = self.space.plan(architecture)
         x = self.stem(_resized(x, plan.resolution) if self.space.resizes else x, plan.stem)
         for blocks, specs in zip(self.stages, plan.stages, strict=True):
             for block, spec in zip(cast(nn.ModuleList, blocks), specs, strict=False):  # depth: the first blocks run
-                if spec is not None:
-                    x = (block[kind_of(spec)] if isinstance(block, nn.ModuleDict) else block)(x, spec)
+                x = run_block(block, x, spec)
         return self.head(x, plan.head)
+
+    def _mix(self, x: Tensor, mixture: Mixture) -> Tensor:
+        planner = self.space.planner  # all but the blocks is fixed where there are mixtures
+        return self.head(self._blocks().run(self.stages, self.stem(x, planner.stem({})), mixture), planner.head({}))
+
+    def superkernels(self) -> dict[str, tuple[Superkernel, ElasticInvertedBottleneck]]:
+        """By mixed place, its superkernel and the block with its weights; places without one are left out."""
+        return self._blocks().superkernels(self.stages)
+
+    def _blocks(self) -> MixedBlocks:
+        if self.space.choice_places is None:
+            raise self.space.no_mixtures()
+        return self.space.choice_places
 
     def slice_of(
         self, name: str, shared: Mapping[str, Tensor], shape: Sequence[int], architecture: Architecture

@@ -36,6 +36,7 @@ OPERATIONS = {
     "nas_bench_macro": 12,
     "ofa_mobilenetv3": 14,
     "ofa_proxylessnas": 10,
+    "proxylessnas": 9,
     "regnet": 6,
     "resnet": 25,
     "rexnet": 36,

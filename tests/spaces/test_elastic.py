@@ -25,6 +25,23 @@ def test_shared_slice_of_an_impossible_shape_is_refused(shape):
         shared_slice(random(8, 6, 7, 7), shape)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_shared_slice_gradient_fills_the_slice_alone_in_the_weights_layout(layout):
+    weight = torch.randn(4, 3, 5, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    taken = shared_slice(shared_slice(weight, (3, 3, 3, 3)), (3, 2, 1, 1))  # a slice of a slice, too
+    (gradient,) = torch.autograd.grad((taken * 2).sum(), weight)
+    expected = torch.zeros_like(gradient)
+    expected[:3, :2, 2, 2] = 2
+    assert torch.equal(taken, weight[:3, :2, 2:3, 2:3])
+    assert torch.equal(gradient, expected)
+    assert shared_slice(weight, (3, 2, 3, 3)).stride() == weight.stride() == gradient.stride()
+
+
+def test_shared_slice_has_second_derivatives():
+    weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradgradcheck(lambda all_of_it: shared_slice(all_of_it, (2, 1, 1, 1)) ** 3, (weight,))
+
+
 def test_elastic_conv_equals_a_plain_one_on_the_slice():
     layer, x = ElasticConv2d(6, 8, 5, stride=2), random(2, 4, 9, 9)
     expected = F.conv2d(x, layer.weight[:3, :4, 1:4, 1:4], layer.bias[:3], stride=2, padding=1)

@@ -21,7 +21,7 @@ from archsmith.spaces.op import op_signature
 
 FAMILIES = (
     "efficientnet", "fbnet", "fbnetv3", "mnasnet", "mobilenetv2", "mobilenetv3", "mobilenetv4", "ofa_mobilenetv3",
-    "ofa_proxylessnas", "single_path_nas",
+    "ofa_proxylessnas", "proxylessnas", "single_path_nas",
 )  # fmt: skip
 
 
