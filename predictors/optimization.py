@@ -1,8 +1,14 @@
-"""Optimisers and learning-rate schedules that supernet and standalone training share."""
+"""Optimisers and learning-rate schedules that supernet and standalone training share.
+
+Source: Loshchilov and Hutter, SGDR, ICLR 2017, https://arxiv.org/abs/1608.03983 (cosine); Hundt et al., sharpDARTS,
+2019, https://arxiv.org/abs/1903.09900 (cosine power annealing).
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import torch
@@ -12,6 +18,7 @@ from ..errors import ConfigError
 
 __all__ = [
     "OPTIMIZERS",
+    "SCHEDULES",
     "accuracy",
     "channels_last",
     "learning_rate",
@@ -24,10 +31,20 @@ OPTIMIZERS: Final = ("adamw", "rmsprop", "sgd")
 """`sgd` has Nesterov momentum 0.9, `rmsprop` momentum 0.9."""
 
 
-def make_optimizer(module: nn.Module, name: str, *, weight_decay: float) -> torch.optim.Optimizer:
-    """An optimiser over all parameters; decay is applied to weights only, not to biases and norms."""
-    decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+def make_optimizer(
+    module: nn.Module, name: str, *, weight_decay: float, decay_norms: bool = False
+) -> torch.optim.Optimizer:
+    """An optimiser over all parameters that are learned.
+
+    Args:
+        module: has the parameters.
+        name: one of `OPTIMIZERS`.
+        weight_decay: of weights; of biases and norms too where `decay_norms`.
+        decay_norms: whether biases and norms decay.
+    """
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in learned if decay_norms or parameter.ndim > 1]
+    plain = [parameter for parameter in learned if not decay_norms and parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0)
@@ -38,17 +55,45 @@ def make_optimizer(module: nn.Module, name: str, *, weight_decay: float) -> torc
     raise ConfigError("optimizer", name, ", ".join(OPTIMIZERS))
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Linear warm-up over the share `warmup` of all steps, then a half cosine down to 0 after the last.
+def _cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _cosine_power(progress: float) -> float:
+    """Between an exponential and a cosine: the powers of 10 of a cosine, scaled to run from 1 to 0."""
+    return (10.0 ** _cosine(progress) - 1.0) / 9.0
+
+
+def _steps(progress: float) -> float:
+    return 0.1 ** ((progress > 0.5) + (progress > 0.75))
+
+
+SCHEDULES: Final[Mapping[str, Callable[[float], float]]] = MappingProxyType(
+    {
+        "constant": lambda _: 1.0,
+        "cosine": _cosine,
+        "cosine_power": _cosine_power,
+        "linear": lambda progress: 1.0 - progress,
+        "step": _steps,
+    }
+)
+"""Share of the peak learning rate by the progress in (0, 1] since the warm-up; `step` takes a tenth after a half and
+after three quarters."""
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float, *, schedule: str = "cosine") -> float:
+    """Linear warm-up over the share `warmup` of all steps, then one of `SCHEDULES` until the last.
 
     >>> [round(learning_rate(step, 4, 1.0, 0.25), 3) for step in range(4)]
     [1.0, 0.75, 0.25, 0.0]
+    >>> [round(learning_rate(step, 4, 1.0, 0.0, schedule="linear"), 3) for step in range(4)]
+    [1.0, 0.667, 0.333, 0.0]
     """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return peak * (step + 1) / rising
     progress = (step - rising + 1) / max(1, steps - rising)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return peak * SCHEDULES[schedule](progress)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -134,10 +134,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file so that `path` is either absent, old or complete, and on disk."""
     scratch = path.with_name(f".{path.name}.writing-{os.getpid()}")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch)
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(content, scratch, metadata=None if metadata is None else dict(metadata))
     with scratch.open("rb") as file:
         os.fsync(file.fileno())
     scratch.replace(path)

@@ -22,8 +22,8 @@ Distillation = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def label_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of `logits` [N, K] against `labels` [N]; always in float32."""
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    """Mean cross-entropy of `logits` [N, K] against `labels` [N]; in float32 or better."""
+    return F.cross_entropy(_precise(logits), labels, label_smoothing=smoothing)
 
 
 def soft_target_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -31,8 +31,8 @@ def soft_target_loss(logits: Tensor, teacher: Tensor, temperature: float = 1.0) 
 
     The teacher is detached: it must not be pulled towards its students.
     """
-    targets = F.softmax(teacher.detach().float() / temperature, dim=1)
-    return F.cross_entropy(logits.float() / temperature, targets) * temperature**2
+    targets = F.softmax(_precise(teacher.detach()) / temperature, dim=1)
+    return F.cross_entropy(_precise(logits) / temperature, targets) * temperature**2
 
 
 def alpha_divergence_loss(
@@ -51,8 +51,8 @@ def alpha_divergence_loss(
     Source: Wang et al., AlphaNet, ICML 2021, https://arxiv.org/abs/2102.07954, equations 7 to 9; as in
     https://github.com/facebookresearch/AlphaNet, loss_ops.py.
     """
-    p = F.softmax(teacher.detach().float() / temperature, dim=1)
-    log_q = F.log_softmax(logits.float() / temperature, dim=1)
+    p = F.softmax(_precise(teacher.detach()) / temperature, dim=1)
+    log_q = F.log_softmax(_precise(logits) / temperature, dim=1)
     losses = []
     divergences = []
     for alpha in alphas:
@@ -61,6 +61,11 @@ def alpha_divergence_loss(
         losses.append(-(weights * log_q).sum(dim=1))
     larger = divergences[0] > divergences[1]
     return torch.where(larger, losses[0], losses[1]).mean() * temperature**2
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """In float32 where they came in half precision."""
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _alpha_terms(p: Tensor, log_q: Tensor, alpha: float, clip: float) -> tuple[Tensor, Tensor]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...spaces.architecture import Architecture
 from ...spaces.gene import Population
 from ...spaces.space import SearchSpace
 
-__all__ = ["Path", "PathSampler", "Target", "generator", "random_architectures", "uniform_choices"]
+__all__ = [
+    "LearningSampler",
+    "Path",
+    "PathSampler",
+    "Target",
+    "generator",
+    "random_architectures",
+    "uniform_choices",
+]
 
 _STREAM: Final = 11
 
@@ -34,12 +44,14 @@ class Path:
         target: what it learns from.
         rivals: if any, the step runs whichever of these and `architecture` suits `prefer` on the step's own samples.
         prefer: ``best`` takes the one of lowest loss, ``worst`` the one of highest.
+        weight: of its loss in the step's.
     """
 
     architecture: Architecture
     target: Target
     rivals: tuple[Architecture, ...] = ()
     prefer: Literal["best", "worst"] = "best"
+    weight: float = 1.0
 
 
 class PathSampler(Protocol):
@@ -47,6 +59,31 @@ class PathSampler(Protocol):
 
     def paths(self, step: int) -> tuple[Path, ...]:
         """The paths of a step in the order they run; the same for the same step, whatever was asked before."""
+        ...
+
+
+@runtime_checkable
+class LearningSampler(PathSampler, Protocol):
+    """A sampler that learns from what the shared weights score; its paths follow from seed, step and state.
+
+    Lifecycle. Before a step, the trainer scores what `asks` names and hands the scores to `learn`. `state` goes into
+    every checkpoint, and `restore` takes it back.
+    """
+
+    def asks(self, step: int) -> Population:
+        """[B, G] the canonical genomes whose scores it wants before this step; mostly none."""
+        ...
+
+    def learn(self, step: int, genomes: Population, scores: NDArray[np.float64]) -> None:
+        """Take in the scores [B], accuracies in [0, 1], of the genomes [B, G] that it asked for at this step."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What it has learned, JSON-able."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
         ...
 
 

@@ -28,15 +28,15 @@ class ProgressiveShrinking:
         space: what to sample.
         random_paths: per step, beside the teacher.
         steps: of the whole training.
+        alone: steps that train the largest network alone.
         seed: of all draws.
     """
 
     ORDER: Final = ("resolution", "kernel", "depth", "expansion", "width")
-    TEACHING: Final = 0.3
-    """Share of the steps that train the largest network alone."""
 
-    def __init__(self, space: SearchSpace, *, random_paths: int, steps: int, seed: int) -> None:
-        self.space, self.random_paths, self.steps, self.seed = space, max(random_paths, 1), steps, seed
+    def __init__(self, space: SearchSpace, *, random_paths: int, steps: int, alone: int, seed: int) -> None:
+        self.space, self.random_paths, self.seed = space, max(random_paths, 1), seed
+        self.steps, self.alone = steps, alone
         kinds = [gene.name.rpartition(".")[2] for gene in space.genes]
         order = [*self.ORDER, *sorted({*kinds} - {*self.ORDER})]
         self._rank = np.array([order.index(kind) for kind in kinds])
@@ -46,10 +46,9 @@ class ProgressiveShrinking:
     def opened(self, step: int) -> NDArray[np.int16]:
         """[G] lowest choice that each gene may take at a step."""
         low = self._largest.astype(np.int16).copy()
-        share = step / self.steps
-        if share < self.TEACHING:
+        if step < self.alone:
             return low
-        position = (share - self.TEACHING) / (1 - self.TEACHING) * len(self._phases)
+        position = (step - self.alone) / max(self.steps - self.alone, 1) * len(self._phases)
         done = min(int(position), len(self._phases) - 1)
         low[self._rank < self._phases[done]] = 0
         now = self._rank == self._phases[done]

@@ -1,12 +1,13 @@
 """Path samplers: which architectures a training step runs, and what each of them learns from.
 
 A sampler is a pure function of (seed, step): a resumed run draws what an uninterrupted one would have drawn. Where the
-choice depends on the weights (attentive sampling), the sampler draws the candidates and the step picks among them.
+choice depends on the weights, the sampler draws the candidates and the step picks among them (attentive sampling), or
+what was learned of them is part of every checkpoint (predictor-weighted sampling).
 
 Source: Yu and Huang, Universally Slimmable Networks, ICCV 2019, https://arxiv.org/abs/1903.05134 (sandwich rule);
 Yu et al., BigNAS, ECCV 2020, https://arxiv.org/abs/2003.11142; Guo et al., SPOS, ECCV 2020,
 https://arxiv.org/abs/1904.00420; Chu et al., FairNAS, ICCV 2021, https://arxiv.org/abs/1907.01845; Valipour et al.,
-SortedNet, 2023, https://arxiv.org/abs/2309.00255.
+SortedNet, 2023, https://arxiv.org/abs/2309.00255; Gao et al., DRESS, 2022, https://arxiv.org/abs/2207.00670.
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ from ...spaces.space import SearchSpace
 from .attentive import Attentive
 from .path import Path, PathSampler, Target, generator, random_architectures
 from .progressive import ProgressiveShrinking
+from .weighted import PredictorWeighted
 
 if TYPE_CHECKING:
     from .settings import SupernetSettings  # which checks names against SAMPLERS, hence imports this module
 
-__all__ = ["SAMPLERS", "Nested", "Sandwich", "StrictFairness", "UniformPath"]
+__all__ = [
+    "SAMPLERS",
+    "LargestFirst",
+    "Nested",
+    "Parallel",
+    "Sandwich",
+    "StrictFairness",
+    "UniformPath",
+    "build_sampler",
+]
 
 
 class Sandwich:
@@ -128,6 +139,51 @@ class Nested:
         return tuple(Path(self.levels[index], Target.LABELS) for index in chosen)
 
 
+class Parallel:
+    """Nested sub-models, all of them in every step, each from the labels; losses weigh by size.
+
+    In a space of densities, `SparseSpace`, these are the sparse networks of one backbone.
+
+    Args:
+        space: what to sample.
+        power: a loss weighs as its sub-model's share of the largest one's parameters to this power; the weights of a
+            step add up to 1.
+        levels: how many sub-models there are.
+    """
+
+    def __init__(self, space: SearchSpace, *, power: float = 0.0, levels: int = 8) -> None:
+        nested = Nested(space, random_paths=1, levels=levels, seed=0)
+        sizes = space.params(np.array([item.genome for item in nested.levels], dtype=np.int16)).astype(np.float64)
+        weights = (sizes / sizes[-1]) ** power
+        self._paths = tuple(
+            Path(item, Target.LABELS, weight=float(weight))
+            for item, weight in zip(nested.levels, weights / weights.sum(), strict=True)
+        )
+
+    def paths(self, step: int) -> tuple[Path, ...]:
+        """Every sub-model."""
+        del step  # all steps are the same
+        return self._paths
+
+
+class LargestFirst:
+    """The largest network alone for some steps, then another sampler.
+
+    Args:
+        space: what to sample.
+        steps: that train the largest alone.
+        then: what draws the paths of the other steps.
+    """
+
+    def __init__(self, space: SearchSpace, *, steps: int, then: PathSampler) -> None:
+        self._largest = Path(space.decode(space.largest()), Target.LABELS)
+        self._steps, self.then = steps, then
+
+    def paths(self, step: int) -> tuple[Path, ...]:
+        """The largest, or the other sampler's paths."""
+        return (self._largest,) if step < self._steps else self.then.paths(step)
+
+
 def _sandwich(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
     return Sandwich(space, random_paths=settings.random_paths, smallest_share=settings.smallest_share, seed=seed)
 
@@ -142,11 +198,29 @@ def _fair(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSamp
 
 
 def _progressive(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
-    return ProgressiveShrinking(space, random_paths=settings.random_paths, steps=settings.steps, seed=seed)
+    return ProgressiveShrinking(
+        space, random_paths=settings.random_paths, steps=settings.steps, alone=settings.largest_steps, seed=seed
+    )
 
 
 def _nested(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
     return Nested(space, random_paths=settings.random_paths, seed=seed)
+
+
+def _parallel(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
+    del seed  # nothing is drawn
+    return Parallel(space, power=settings.size_power)
+
+
+def _weighted(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
+    return PredictorWeighted(
+        space,
+        random_paths=settings.random_paths,
+        steps=settings.steps,
+        fits=settings.predictor_fits,
+        scored=settings.predictor_scores,
+        seed=seed,
+    )
 
 
 def _best_up(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
@@ -161,9 +235,19 @@ SAMPLERS: Final[Mapping[str, Callable[[SearchSpace, SupernetSettings, int], Path
     "attentive_best": _best_up,
     "attentive_worst": _worst_up,
     "nested": _nested,
+    "parallel": _parallel,
+    "predictor_weighted": _weighted,
     "progressive_shrinking": _progressive,
     "sandwich": _sandwich,
     "strict_fairness": _fair,
     "uniform": _uniform,
 })  # fmt: skip
 """Builders of samplers by name; each takes the space, the settings of the run and its seed."""
+
+
+def build_sampler(space: SearchSpace, settings: SupernetSettings, seed: int) -> PathSampler:
+    """The sampler of the settings, after the steps that train the largest network alone."""
+    sampler = SAMPLERS[settings.sampler](space, settings, seed)
+    if not settings.largest_steps or isinstance(sampler, ProgressiveShrinking):  # which has them in its schedule
+        return sampler
+    return LargestFirst(space, steps=settings.largest_steps, then=sampler)

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ... import spaces
-from ...errors import PredictorError
+from ...errors import PredictorError, SpaceError
 from ...spaces.elastic.supernet import Supernet
 from ...spaces.space import SearchSpace
+from ...spaces.subspace import SubSpace
 from ..evaluation import measure_accuracy
 from ..optimization import channels_last, pick_device
 from ..runtime import keep_freed_memory
 from ..tasks import catalog as tasks
 from ..tasks.task import Samples, Task
 from .calibration import Calibration
+from .parts import read_parts
 from .settings import SupernetSettings
 
 __all__ = ["SOURCE", "SupernetScorer", "build_scorer"]
@@ -33,6 +33,8 @@ SOURCE = "predicted:supernet"
 
 class SupernetScorer:
     """Scores architectures on the validation split with shared weights; never sees the test split.
+
+    Where the space was split, every architecture is scored with the weights of its part.
 
     Attributes:
         valid: the validation samples that scores are computed on, at most `settings.scoring_samples`.
@@ -57,9 +59,9 @@ class SupernetScorer:
         *,
         device: torch.device | str | None = None,
     ) -> None:
-        self.space = space
+        self.space, self.statistics = space, settings.norm_statistics
         self.device = pick_device(device)
-        self.supernet = _load_supernet(space, Path(weights), self.device)
+        self._supernets = _load_supernets(space, Path(weights), self.device)
         self.calibration = Calibration(task, settings, self.device)
         valid = _spread(task.split("valid"), settings.scoring_samples).to(self.device)
         self.valid = valid.map_inputs(channels_last)
@@ -69,15 +71,24 @@ class SupernetScorer:
     @torch.inference_mode()
     def score(self, genome: NDArray[np.int16]) -> float:
         """Accuracy in [0, 1] of one canonical genome [G] on `valid`; the same whatever was scored before."""
-        architecture = self.space.decode(genome)
-        self.calibration.apply(self.supernet, architecture)
-        return measure_accuracy(lambda *inputs: self.supernet(*inputs, architecture), self.valid)
+        architecture, supernet = self.space.decode(genome), self.supernet_of(genome)
+        if self.statistics == "calibrated":
+            self.calibration.apply(supernet, architecture)
+        for _, norm in supernet.batch_norms():
+            norm.training = self.statistics == "batch"  # normalises by the samples at hand, and stores nothing
+        return measure_accuracy(lambda *inputs: supernet(*inputs, architecture), self.valid)
 
     def extract(self, genome: NDArray[np.int16]) -> nn.Module:
-        """The calibrated subnet of a genome [G] as a network of its own, in evaluation mode."""
-        architecture = self.space.decode(genome)
-        self.calibration.apply(self.supernet, architecture)
-        return self.supernet.extract(architecture)
+        """The subnet of a genome [G] as a network of its own, in evaluation mode: calibrated, or as it was tracked."""
+        architecture, supernet = self.space.decode(genome), self.supernet_of(genome)
+        if self.statistics != "tracked":
+            self.calibration.apply(supernet, architecture)
+        return supernet.extract(architecture)
+
+    def supernet_of(self, genome: NDArray[np.int16]) -> Supernet:
+        """The shared weights that are for a genome [G]: of the part it belongs to, or of the whole space."""
+        row = np.asarray(genome, dtype=np.int16)[None]
+        return next(supernet for part, supernet in self._supernets if part.contains(row)[0])
 
 
 def build_scorer(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, float]]:
@@ -120,15 +131,18 @@ def _spread(samples: Samples, count: int) -> Samples:
     return samples.take(rows)
 
 
-def _load_supernet(space: SearchSpace, weights: Path, device: torch.device) -> Supernet:
-    supernet = space.supernet(seed=0)
-    try:
-        supernet.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError) as error:
-        raise PredictorError(f"supernet weights {str(weights)!r}: cannot be read ({error}); train again.") from error
-    except RuntimeError as error:
-        raise PredictorError(
-            f"supernet weights {str(weights)!r} do not fit space {space.identity}; they belong to another space."
-        ) from error
-    supernet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return supernet.eval()
+def _load_supernets(space: SearchSpace, file: Path, device: torch.device) -> list[tuple[SubSpace, Supernet]]:
+    """Every part of the space that has shared weights of its own, with them; one for all where nothing was split."""
+    loaded = []
+    for part in read_parts(file):
+        supernet = space.supernet(seed=0)
+        try:
+            supernet.load_state_dict(part.weights)
+            subspace = part.subspace(space)
+        except (RuntimeError, SpaceError) as error:
+            raise PredictorError(
+                f"supernet weights {str(file)!r} do not fit space {space.identity}; they belong to another space."
+            ) from error
+        supernet.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loaded.append((subspace, supernet.eval()))
+    return loaded

@@ -16,10 +16,12 @@ from .arrays import image_arrays
 from .cifar import cifar10, cifar100
 from .digits import digits, digits_shifted
 from .image_folder import image_folder
+from .numbers import numbers
 from .parallel_text import parallel_text
 from .speech import speech_folder
 from .task import Task
 from .text import text
+from .tones import tones
 
 __all__ = ["TASKS", "get", "names", "options"]
 
@@ -31,9 +33,11 @@ TASKS: Final[Mapping[str, Callable[..., Task]]] = MappingProxyType(
         "digits_shifted": digits_shifted,
         "image_arrays": image_arrays,
         "image_folder": image_folder,
+        "numbers": numbers,
         "parallel_text": parallel_text,
         "speech_folder": speech_folder,
         "text": text,
+        "tones": tones,
     }
 )
 """Every task's builder, by name; its keyword arguments are the task's options."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError
-from .task import Samples, Task, shuffled_rows, step_generator
+from .task import Samples, Task, step_generator
 
 __all__ = ["ImageSource", "ImageTask", "Placement", "place_images", "stratified_split"]
 
@@ -118,7 +118,7 @@ class ImageTask(Task):
     def batch(self, step: int, size: int, seed: int, device: torch.device = torch.device("cpu")) -> Samples:  # noqa: B008  # immutable
         """Training images in a new order each epoch, each at a fresh random position with fresh noise."""
         stored = self._stored(device)
-        rows = shuffled_rows(len(self.members["train"]), step * size, size, seed).to(device)
+        rows = self.rows(len(self.members["train"]), step, size, seed).to(device)
         generator = step_generator(seed, step, _AUGMENT_STREAM, device)
         span = self.placement.canvas - self._side + 1
         corners = torch.randint(span, (size, 2), generator=generator, device=device)

@@ -11,17 +11,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, TaskError
-from .task import IGNORED, Samples, Task, shuffled_rows
+from .task import IGNORED, Samples, Task
 from .tokens import UNKNOWN, Vocabulary, build_vocabulary, read_text
 
-__all__ = ["BEGIN", "END", "PAD", "PairFiles", "ParallelTextTask", "parallel_text"]
+__all__ = ["BEGIN", "END", "PAD", "LinePairs", "Lines", "PairFiles", "ParallelTextTask", "cut_rows", "parallel_text"]
 
 PAD: Final = "<pad>"
 BEGIN: Final = "<begin>"
@@ -34,7 +34,32 @@ _SPLITS: Final = {"train": ("train",), "valid": ("valid", "val", "dev"), "test":
 _CUT_SHARE: Final = 0.1
 
 _Files = tuple[Path, Path]
-_Lines = tuple[list[str], list[str]]
+Lines = tuple[list[str], list[str]]
+"""Of the source and of the target."""
+
+
+class LinePairs(Protocol):
+    """Where lines with their translations come from."""
+
+    def read(self, split: str) -> Lines:
+        """Those of ``train``, ``valid`` or ``test``."""
+        ...
+
+    def named(self, split: str) -> str:
+        """What holds them, for messages."""
+        ...
+
+    def digest(self) -> str:
+        """Stable name of exactly these lines."""
+        ...
+
+
+def cut_rows(count: int, missing: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Which of `count` pairs are in each of the `missing` splits, a tenth in each, and in ``train``; always alike."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(count)
+    cut = max(1, round(count * _CUT_SHARE))
+    parts = {split: np.sort(order[cut * index : cut * (index + 1)]) for index, split in enumerate(missing)}
+    return parts | {"train": np.sort(order[cut * len(missing) :])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +72,17 @@ class PairFiles:
 
     files: Mapping[str, _Files]
 
-    def read(self, split: str) -> _Lines:
+    def read(self, split: str) -> Lines:
         """Lines of the source and the target of a split; those without files are cut from the training lines."""
         if split in self.files and split != "train":
             return _read_pair(self.files[split])
         source, target = _read_pair(self.files["train"])
-        rows = self._parts(len(source))[split]
+        rows = cut_rows(len(source), [split for split in ("valid", "test") if split not in self.files])[split]
         return [source[row] for row in rows], [target[row] for row in rows]
 
-    def _parts(self, count: int) -> dict[str, NDArray[np.int64]]:
-        missing = [split for split in ("valid", "test") if split not in self.files]
-        order = np.random.default_rng(_SPLIT_SEED).permutation(count)
-        cut = max(1, round(count * _CUT_SHARE))
-        parts = {split: np.sort(order[cut * index : cut * (index + 1)]) for index, split in enumerate(missing)}
-        return parts | {"train": np.sort(order[cut * len(missing) :])}
+    def named(self, split: str) -> str:
+        """The files that hold a split."""
+        return ", ".join(repr(str(file)) for file in self.files.get(split, self.files["train"]))
 
     def digest(self) -> str:
         """Stable name of the files' contents."""
@@ -137,17 +159,25 @@ class ParallelTextTask(Task):
     Samples have the inputs source [S] and target so far [T], and labels [T], `IGNORED` after the end mark.
 
     Args:
-        files: the lines.
+        files: the lines, in files or wherever else.
         level: what a token is.
         lengths: tokens of source and target, S and T.
         largest: of each vocabulary; None = no limit.
         joined: whether both languages share one vocabulary.
+        name: in the catalog.
     """
 
     def __init__(
-        self, files: PairFiles, *, level: str, lengths: tuple[int, int], largest: int | None, joined: bool
+        self,
+        files: LinePairs,
+        *,
+        level: str,
+        lengths: tuple[int, int],
+        largest: int | None = None,
+        joined: bool = False,
+        name: str = "parallel_text",
     ) -> None:
-        self.name = "parallel_text"
+        self.name = name
         self.files, self.level, self.lengths, self.largest, self.joined = files, level, lengths, largest, joined
         self.input_shape = (lengths[0],)
         self._stored: dict[str, _Pairs] = {}
@@ -198,7 +228,7 @@ class ParallelTextTask(Task):
             pairs = self._pairs("train")
             self._resident[device] = _Pairs(source=pairs.source.to(device), target=pairs.target.to(device))
         pairs = self._resident[device]
-        rows = shuffled_rows(len(pairs.source), step * size, size, seed).to(device)
+        rows = self.rows(len(pairs.source), step, size, seed).to(device)
         return _present(pairs.source[rows], pairs.target[rows])
 
     def _samples(self, split: str) -> Samples:
@@ -216,10 +246,9 @@ class ParallelTextTask(Task):
         limits = self.lengths
         kept = [row for row, pair in enumerate(zip(sources, targets, strict=True)) if _fits(pair, limits)]
         if not kept:
-            names = ", ".join(repr(str(file)) for file in self.files.files.get(split, self.files.files["train"]))
             raise TaskError(
-                f"{names}: none of the {len(sources)} pairs of the {split} split has at most {limits[0] - 1} source "
-                f"and {limits[1] - 1} target tokens; raise source_length and target_length."
+                f"{self.files.named(split)}: none of the {len(sources)} pairs of the {split} split has at most "
+                f"{limits[0] - 1} source and {limits[1] - 1} target tokens; raise source_length and target_length."
             )
         vocabularies = self.vocabularies
         return _Pairs(
@@ -285,7 +314,7 @@ def _lines(file: Path) -> list[str]:
     return read_text(file).removesuffix("\n").split("\n")
 
 
-def _read_pair(pair: _Files) -> _Lines:
+def _read_pair(pair: _Files) -> Lines:
     sides = tuple(_lines(file) for file in pair)
     for file, lines in zip(pair, sides, strict=True):
         for number, line in enumerate(lines, start=1):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from .augment import crop_padded, cut_out, draw_boxes, flip_some, resize_boxes
-from .task import Samples, Task, shuffled_rows, step_generator
+from .task import Samples, Task, step_generator
 
 __all__ = ["ImageAugmentation", "PixelSource", "PixelTask"]
 
@@ -99,7 +99,7 @@ class PixelTask(Task):
 
     def batch(self, step: int, size: int, seed: int, device: torch.device = torch.device("cpu")) -> Samples:  # noqa: B008  # immutable
         """Training images in a new order each epoch, freshly augmented."""
-        rows = shuffled_rows(len(self._split("train").labels), step * size, size, seed)
+        rows = self.rows(len(self._split("train").labels), step, size, seed)
         stored = self._rows(rows, device)
         generator = step_generator(seed, step, _AUGMENT_STREAM, device)
         return Samples(self._augment(stored.inputs, generator), stored.labels)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from torch import Tensor
 from ...errors import ConfigError, TaskError
 from .augment import mask_stripes
 from .folders import ClassFolders, read_folders
-from .task import Samples, Task, shuffled_rows, step_generator
+from .task import Samples, Task, step_generator
 from .wav import read_wav
 
-__all__ = ["SpeechSettings", "SpeechTask", "log_mel", "mel_filters", "speech_folder"]
+__all__ = ["Sounds", "SpeechSettings", "SpeechTask", "log_mel", "mel_filters", "speech_folder"]
 
 _AUGMENT_STREAM: Final = 0
 _SCALE_CLIPS: Final = 512
@@ -82,6 +82,23 @@ class SpeechSettings:
     def length(self) -> int:
         """Samples that give exactly `frames` frames."""
         return (self.frames - 1) * self.hop + self.window
+
+
+class Sounds(Protocol):
+    """Where sounds with their classes come from."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes; a label is a place among them."""
+        ...
+
+    def read(self, split: str) -> Iterable[tuple[NDArray[np.int16], int]]:
+        """Samples and label of every sound of ``train``, ``valid`` or ``test``."""
+        ...
+
+    def digest(self) -> str:
+        """Stable name of exactly these sounds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,29 +169,50 @@ def speech_folder(
         band_mask=band_mask,
         frame_mask=frame_mask,
     )
-    return SpeechTask(read_folders(path, (".wav",), what="sound", listed=_lists(Path(path).expanduser())), settings)
+    folders = read_folders(path, (".wav",), what="sound", listed=_lists(Path(path).expanduser()))
+    return SpeechTask(_FolderSounds(folders, settings), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderSounds:
+    """The WAV files of class folders."""
+
+    folders: ClassFolders
+    settings: SpeechSettings
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.folders.classes
+
+    def read(self, split: str) -> Iterator[tuple[NDArray[np.int16], int]]:
+        for file, label in self.folders.files[split]:
+            yield read_wav(file, self.settings.sample_rate, resample=self.settings.resample), label
+
+    def digest(self) -> str:
+        return self.folders.digest()
 
 
 class SpeechTask(Task):
     """Classification of sounds.
 
     Args:
-        folders: which files there are.
+        sounds: with their classes, from files or wherever else.
         settings: how they become spectrograms.
+        name: in the catalog.
     """
 
-    def __init__(self, folders: ClassFolders, settings: SpeechSettings) -> None:
-        self.name = "speech_folder"
-        self.folders, self.settings = folders, settings
+    def __init__(self, sounds: Sounds, settings: SpeechSettings, *, name: str = "speech_folder") -> None:
+        self.name = name
+        self.sounds, self.settings = sounds, settings
         self.input_shape = (settings.mels, settings.frames)
-        self.classes = len(folders.classes)
+        self.classes = len(sounds.classes)
         self._clips: dict[str, _Clips] = {}
         self._resident: dict[torch.device, _Clips] = {}
 
     @functools.cached_property
     def options(self) -> Mapping[str, object]:  # type: ignore[override]  # a property that is computed once
-        """Settings, and what identifies the files."""
-        return asdict(self.settings) | {"digest": self.folders.digest()}
+        """Settings, and what identifies the sounds."""
+        return asdict(self.settings) | {"digest": self.sounds.digest()}
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -184,7 +222,7 @@ class SpeechTask(Task):
     def batch(self, step: int, size: int, seed: int, device: torch.device = torch.device("cpu")) -> Samples:  # noqa: B008  # immutable
         """Training clips in a new order each epoch, from a random place, moved and masked at random."""
         clips = self._on_device(device)
-        rows = shuffled_rows(len(clips.labels), step * size, size, seed).to(device)
+        rows = self.rows(len(clips.labels), step, size, seed).to(device)
         generator = step_generator(seed, step, _AUGMENT_STREAM, device)
         spare = clips.lengths[rows] - self.settings.length
         drawn = torch.rand((6, size), generator=generator, device=device)
@@ -226,7 +264,7 @@ class SpeechTask(Task):
 
     def _split(self, name: str) -> _Clips:
         if name not in self._clips:
-            self._clips[name] = _read_clips(self.folders.files[name], self.settings)
+            self._clips[name] = _gather_clips(self.sounds.read(name))
         return self._clips[name]
 
     def _on_device(self, device: torch.device) -> _Clips:
@@ -270,14 +308,14 @@ def mel_filters(mels: int, size: int, sample_rate: int) -> NDArray[np.float32]:
     return filters.astype(np.float32)
 
 
-def _read_clips(files: Sequence[tuple[Path, int]], settings: SpeechSettings) -> _Clips:
-    sounds = [read_wav(file, settings.sample_rate, resample=settings.resample) for file, _ in files]
+def _gather_clips(labelled: Iterable[tuple[NDArray[np.int16], int]]) -> _Clips:
+    sounds, labels = zip(*labelled, strict=True)
     lengths = np.asarray([len(sound) for sound in sounds], dtype=np.int64)
     return _Clips(
         sound=torch.from_numpy(np.concatenate(sounds)),
         starts=torch.from_numpy(np.cumsum(lengths) - lengths),
         lengths=torch.from_numpy(lengths),
-        labels=torch.tensor([label for _, label in files], dtype=torch.int64),
+        labels=torch.tensor(labels, dtype=torch.int64),
     )
 
 

@@ -7,13 +7,14 @@ The test split has a method of its own, so that nothing reaches it by passing a 
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ IGNORED: Final = -100
 
 ORDER_STREAM: Final = 1
 """Stream of the shuffled epochs; a task's other streams have other numbers."""
+
+_SHARE_SEED: Final = 20_180_624
+"""Decides which training samples belong to which share; differs from the seeds users give."""
 
 _CPU = torch.device("cpu")
 
@@ -91,8 +95,10 @@ class Task(ABC):
         input_shape: of one sample, without the batch: (C, H, W).
         classes: number of classes; of tokens, where sequences are told.
         metric: what `scoring` measures; in [0, 1], larger is better. Of sequences it is the share of tokens told right.
+        share: where, in a fixed order of all training samples, those begin and end that batches are drawn from.
     """
 
+    share: tuple[float, float] = (0.0, 1.0)
     name: str
     input_shape: tuple[int, ...]
     classes: int
@@ -122,6 +128,41 @@ class Task(ABC):
     @abstractmethod
     def batch(self, step: int, size: int, seed: int, device: torch.device = _CPU) -> Samples:
         """The training batch of a step: always the same for the same arguments, augmented on `device`."""
+
+    def sharing(self, low: float, high: float) -> Self:
+        """This task with batches of a part of its training samples alone; parts that do not overlap share no sample.
+
+        Raises:
+            TaskError: the part is empty or lies outside [0, 1].
+        """
+        if not 0 <= low < high <= 1:
+            raise TaskError(
+                f"task {self.name!r}: got the share from {low} to {high} of the training samples; "
+                "allowed: 0 <= low < high <= 1."
+            )
+        part = copy.copy(self)
+        part.share = (low, high)
+        return part
+
+    def rows(self, count: int, step: int, size: int, seed: int) -> Tensor:
+        """[size] int64, the rows of `count` training samples that the batch of a step holds: shuffled epochs.
+
+        Raises:
+            TaskError: there is no sample in this task's share.
+        """
+        if self.share == (0.0, 1.0):
+            return shuffled_rows(count, step * size, size, seed)
+        low, high = (round(part * count) for part in self.share)
+        if low == high:
+            raise TaskError(
+                f"task {self.name!r}: no training sample of {count} is in the share {self.share}; widen it."
+            )
+        own = self._share_order(count)[low:high]
+        return own[shuffled_rows(len(own), step * size, size, seed)]
+
+    def _share_order(self, count: int) -> Tensor:
+        """[count] the order of the training samples of which shares are cut."""
+        return _epoch(count, 0, _SHARE_SEED)
 
     def split(self, name: str) -> Samples:
         """The fixed samples of ``train`` or ``valid``, on the CPU.
@@ -153,7 +194,7 @@ def shuffled_rows(count: int, start: int, size: int, seed: int) -> Tensor:
     return torch.cat([_epoch(count, epoch, seed) for epoch in epochs])[start - epochs[0] * count :][:size]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _epoch(count: int, epoch: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=step_generator(seed, epoch, ORDER_STREAM))
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError, TaskError
-from .task import Samples, Task, shuffled_rows, step_generator
+from .task import Samples, Task, step_generator
 from .tokens import LEVELS, UNKNOWN, Vocabulary, build_vocabulary, read_text, split_tokens
 
 __all__ = ["TextSource", "TextTask", "text"]
@@ -130,13 +130,17 @@ class TextTask(Task):
         epochs = position // windows
         phases = {epoch: self._phase(seed, epoch, spare) for epoch in epochs.unique().tolist()}
         phase = torch.tensor([phases[epoch] for epoch in epochs.tolist()])
-        starts = shuffled_rows(windows, step * size, size, seed) * self.length + phase
+        starts = self.rows(windows, step, size, seed) * self.length + phase
         return self._cut(tokens, starts.to(device))
 
     def _windows(self, tokens: Tensor) -> int:
         """Windows of an epoch: one less than would fit, where there are several, to leave room for the phase."""
         fitting = (len(tokens) - 1) // self.length
         return fitting - 1 if fitting > 1 else fitting
+
+    def _share_order(self, count: int) -> Tensor:
+        """Consecutive windows: they move by less than their length, and neighbours in different shares would mix."""
+        return torch.arange(count)
 
     def _phase(self, seed: int, epoch: int, spare: int) -> int:
         return int(torch.randint(spare + 1, (), generator=step_generator(seed, epoch, _PHASE_STREAM)))

@@ -18,7 +18,7 @@ from ..pool import WORKER_ENVIRONMENT, OnDone, Pool
 from .evaluation import Evaluation, EvaluatorSpec
 from .ledger import Ledger
 
-__all__ = ["RayPool"]
+__all__ = ["RayPool", "connect"]
 
 _START_TIMEOUT_S: Final = 120.0
 _OBJECT_STORE_BYTES: Final = 128 * 2**20
@@ -28,6 +28,7 @@ _LOCAL_SETTINGS: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: 0 binds every Ray process to 127.0.0.1, on Linux too
+    "RAY_worker_niceness": "0",  # by default 15: beside any other work on this machine, actors would hardly run
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # an actor that asks for no GPU keeps the environment's device list
 }
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]", "auto", "local")
@@ -49,7 +50,7 @@ class RayPool(Pool):
     def __init__(self, workers: int, spec: EvaluatorSpec, address: str | None = None) -> None:
         super().__init__(workers)
         self._spec = spec
-        self._owns_ray = _connect(workers, address)
+        self._owns_ray = connect(workers, address)
         self._idle: list[Any] = []
         try:
             self._refill()
@@ -168,8 +169,16 @@ class _Host:
         return self._evaluation.run(item)
 
 
-def _connect(workers: int, address: str | None) -> bool:
-    """Connect this process to Ray; True if a cluster was started for it."""
+def connect(workers: int, address: str | None) -> bool:
+    """Connect this process to Ray; True if a cluster was started for it, which the caller then shuts down.
+
+    Args:
+        workers: CPUs of a cluster that is started.
+        address: cluster to join; None takes ``RAY_ADDRESS``, and else starts one.
+
+    Raises:
+        PoolError: the cluster is out of reach, or would let anybody run code.
+    """
     address = address or os.environ.get("RAY_ADDRESS")
     local = address in (None, "", "local")
     if local:

@@ -34,7 +34,7 @@ def test_paths_follow_from_seed_and_step_alone(name, space):
         assert paths[0].target is Target.LABELS
         assert all(path.architecture.space == space.identity for path in paths)
     other = SAMPLERS[name](space, settings, 8)
-    assert any(other.paths(step) != first.paths(step) for step in range(30, 40))
+    assert name == "parallel" or any(other.paths(step) != first.paths(step) for step in range(30, 40))
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -76,7 +76,7 @@ def test_strict_fairness_uses_every_choice_in_every_step():
 
 def test_progressive_shrinking_opens_kinds_in_order():
     space = spaces.get("mobilenet", "tiny")
-    sampler = ProgressiveShrinking(space, random_paths=2, steps=1000, seed=0)
+    sampler = ProgressiveShrinking(space, random_paths=2, steps=1000, alone=300, seed=0)
     kinds = [gene.name.rpartition(".")[2] for gene in space.genes]
     largest = space.largest()
     assert len(sampler.paths(0)) == 1

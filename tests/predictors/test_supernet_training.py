@@ -132,8 +132,23 @@ def test_interrupted_training_resumes_bit_for_bit(space, task, tmp_path):
     assert whole.history == parts.history
 
 
-def test_killed_training_resumes_bit_for_bit(space, task, tmp_path):
-    settings = replace(SETTINGS, steps=16, checkpoint_every=3)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sampler": "predictor_weighted", "predictor_fits": 5, "predictor_scores": 5, "norm_statistics": "tracked"},
+        {
+            "sampler": "attentive_best",
+            "teacher": "largest",
+            "warmup_largest": 0.3,
+            "accumulate": 2,
+            "optimizer": "adamw",
+        },
+    ],
+    ids=["sandwich", "predictor", "teacher"],
+)
+def test_killed_training_resumes_bit_for_bit(space, task, tmp_path, changes):
+    settings = replace(SETTINGS, steps=16, checkpoint_every=3, **changes)
     whole = trainer_in(tmp_path / "whole", space, task, settings).run()
     command = [sys.executable, "-c", CHILD, str(tmp_path / "killed"), json.dumps(settings.to_json())]
     with subprocess.Popen(
@@ -181,8 +196,9 @@ def test_broken_checkpoint_is_named(space, task, tmp_path):
         trainer_in(tmp_path, space, task).run()
 
 
-def test_divergence_names_step_rate_and_last_checkpoint(space, task, tmp_path):
-    settings = replace(SETTINGS, learning_rate=1e5, max_grad_norm=0.0, checkpoint_every=1)
+@pytest.mark.parametrize("sampler", ["sandwich", "uniform", "parallel"])
+def test_divergence_names_step_rate_and_last_checkpoint(space, task, tmp_path, sampler):
+    settings = replace(SETTINGS, learning_rate=1e5, max_grad_norm=0.0, checkpoint_every=1, sampler=sampler)
     with pytest.raises(
         PredictorError, match=r"at step \d+ with learning rate .*last good checkpoint: .*step-"
     ) as caught:

@@ -15,7 +15,7 @@ import pytest
 from archsmith.search.fidelity.ray_tune import Session, StoppingRungs, scheduler_for, searcher_for
 from archsmith.search.pareto import rank
 from archsmith.search.pool import open_pool
-from archsmith.search.pools.cluster import _connect
+from archsmith.search.pools.cluster import connect
 from archsmith.search.problem import Constraint, Objective, Problem
 from archsmith.search.strategies import catalog
 from archsmith.spaces.gene import Gene
@@ -45,7 +45,7 @@ def loss(genome: list[int], fidelity: float) -> float:
 
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
-    _connect(2, None)
+    connect(2, None)
     import ray  # it reads the settings of a local cluster when it is imported
 
     yield
