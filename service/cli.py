@@ -68,11 +68,14 @@ def run(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Try the job out at the size its file lists under smoke.")
     ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder or file of the task's data, in place of the job's task.path.")
+    ] = None,
 ) -> None:
     """Do a whole job in this process, against the embedded store."""
     from .commands.local import run as run_job
 
-    raise typer.Exit(run_job(_settings(store_url=store), job, output, quiet=quiet, smoke=smoke))
+    raise typer.Exit(run_job(_settings(store_url=store), job, output, quiet=quiet, smoke=smoke, data=data))
 
 
 @app.command()
@@ -274,7 +277,7 @@ def add_device(
     server: ServerOption = None,
     api_key: KeyOption = None,
 ) -> None:
-    """Register a device, or describe it anew."""
+    """Register a device, or describe it anew; prints how to start its agent, with a key of its own."""
     from .commands.connection import connect
     from .commands.devices import add
 
@@ -282,6 +285,16 @@ def add_device(
         raise ConfigError("FILE", file, "either a device file or --name")
     with connect(_settings(), server, api_key) as client:
         raise typer.Exit(add(client, file, name, title, kind))
+
+
+@devices_app.command("key")
+def make_device_key(device: DeviceArgument, server: ServerOption = None, api_key: KeyOption = None) -> None:
+    """Make a key with which an agent may measure as this device, and do nothing else; it is shown once."""
+    from .commands.connection import connect
+    from .commands.output import console
+
+    with connect(_settings(), server, api_key) as client:
+        console.print(client.devices.make_key(device))
 
 
 @devices_app.command("show")
@@ -299,26 +312,36 @@ def show_device(
 @devices_app.command("probe")
 def probe_device(
     device: DeviceArgument,
-    space: Annotated[str, typer.Option(help="Search space by name.")],
-    preset: Annotated[str | None, typer.Option(help="One of its presets; default its first.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Measure this search space alone; default: the kernels of every space.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="One of the space's presets; default its first.")] = None,
+    data_type: Annotated[str, typer.Option(help="float32, float16 or int8.")] = "float32",
     kernels: Annotated[int | None, typer.Option(help="Kernels to measure at most.")] = None,
-    calibration_networks: Annotated[int | None, typer.Option(help="Networks the model is fitted on.")] = None,
+    calibration_networks: Annotated[int | None, typer.Option(help="With --space: networks the fit sees.")] = None,
+    networks: Annotated[int | None, typer.Option(help="Without --space: networks per space the fit sees.")] = None,
     held_out_networks: Annotated[int | None, typer.Option(help="Other networks that tell its error.")] = None,
+    visits: Annotated[int | None, typer.Option(help="How often each network is measured at most.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Without --space: of more where the error is largest.")] = None,
     offline: Annotated[Path | None, typer.Option(help="Write the tasks into this file (zip) instead.")] = None,
     server: ServerOption = None,
     api_key: KeyOption = None,
 ) -> None:
-    """Measure a search space on a device through its agent, and fit its latency model."""
-    from .commands.devices import probe, reached
+    """Measure a device through its agent, and fit its latency model: of one space, or of the kernels of all."""
+    from .commands.devices import ProbeOptions, probe, reached
 
     sizes = {
         "kernels": kernels,
         "calibration_networks": calibration_networks,
+        "networks": networks,
         "held_out_networks": held_out_networks,
+        "visits": visits,
+        "rounds": rounds,
     }
-    settings = {name: value for name, value in sizes.items() if value is not None}
+    given = {name: value for name, value in sizes.items() if value is not None}
+    options = ProbeOptions(sizes=given, data_type=data_type)
     with reached(_settings(), server, api_key) as found:
-        raise typer.Exit(probe(found, device, space, preset, settings=settings, offline=offline))
+        raise typer.Exit(probe(found, device, space, preset, settings=options, offline=offline))
 
 
 @devices_app.command("upload")

@@ -17,7 +17,12 @@ __all__ = ["load_job", "read_job"]
 
 
 def load_job(
-    path: Path | str, *, local: bool = False, registered: Collection[str] = (), smoke: bool = False
+    path: Path | str,
+    *,
+    local: bool = False,
+    registered: Collection[str] = (),
+    smoke: bool = False,
+    data: Path | None = None,
 ) -> JobSpec:
     """Read, validate and resolve a job file.
 
@@ -26,22 +31,24 @@ def load_job(
         local: whether the job runs in this process, where it may name a path and a pool.
         registered: names of devices beside those of the catalog.
         smoke: whether to take over what the file lists under `smoke`: a small task and budget that try it out.
+        data: replaces the path of the task's data.
 
     Raises:
         ConfigError: an unreadable file, broken YAML, an unknown or repeated key, or a value that is not allowed.
     """
     file = Path(path)
     try:
-        data = _with_smoke(_with_definition(load_yaml(file), file), file, smoke)
-        return check_job(data, local=local, registered=registered)
+        job = read_job(file, smoke=smoke, data=data)
+        return check_job(job, local=local, registered=registered)
     except InvalidJobError as error:
         lines = line_numbers(file)
         raise InvalidJobError([_with_line(item, file, lines) for item in error.errors]) from error
 
 
-def read_job(path: Path | str, *, smoke: bool = False) -> dict[str, object]:
+def read_job(path: Path | str, *, smoke: bool = False, data: Path | None = None) -> dict[str, object]:
     """The plain data of a job file, only its YAML checked: the server checks the rest."""
-    return _with_smoke(_with_definition(load_yaml(Path(path)), Path(path)), Path(path), smoke)
+    job = _with_smoke(_with_definition(load_yaml(Path(path)), Path(path)), Path(path), smoke)
+    return job if data is None else _with_data(job, Path(path), data)
 
 
 def _with_definition(job: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -71,6 +78,13 @@ def _with_smoke(job: dict[str, Any], file: Path, smoke: bool) -> dict[str, Any]:
     if not isinstance(changes, dict):
         raise ConfigError(f"{file}: smoke", changes, "a mapping of sections that make the job small")
     return _merged(job, changes)
+
+
+def _with_data(job: dict[str, Any], file: Path, data: Path) -> dict[str, Any]:
+    """The job with another path of the task's data; raises ConfigError where it has no task."""
+    if not isinstance(job.get("task"), dict):
+        raise ConfigError(f"{file}: task", job.get("task"), "a mapping with the task's name, to read data from a path")
+    return job | {"task": job["task"] | {"path": str(data)}}
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Train architectures alone, from scratch, each once: what the store has by the same recipe is not trained again."""
+"""Train architectures alone, each once: what the store has by the same recipe is not trained again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..pool import open_pool
 from .contracts import ResultStore, StoredResult, identity_of
 from .prepare import Setting
 
-__all__ = ["Trained", "name_of", "standalone_identity", "train_alone"]
+__all__ = ["SharedWeights", "Trained", "name_of", "standalone_identity", "train_alone"]
 
 TRAINER = "archsmith.predictors.training:build_trainer"
 WEIGHTS = "weights.safetensors"
@@ -28,10 +28,22 @@ RECIPE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWeights:
+    """A trained supernet that trainings may start from: its file, and the identity of what is in it."""
+
+    file: Path
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """An architecture trained alone: accuracies on the valid and the test split, and where its weights are."""
+    """An architecture trained alone: accuracies on the valid and the test split, and where its weights are.
+
+    `identity` is that of everything that decided the weights.
+    """
 
     architecture: Architecture
+    identity: str
     valid_accuracy: float
     test_accuracy: float
     seconds: float
@@ -39,7 +51,12 @@ class Trained:
 
 
 def train_alone(
-    setting: Setting, architectures: list[Architecture], on_trained: Callable[[int, int], None], store: ResultStore
+    setting: Setting,
+    architectures: list[Architecture],
+    on_trained: Callable[[int, int], None],
+    store: ResultStore,
+    *,
+    shared: SharedWeights | None = None,
 ) -> dict[str, Trained]:
     """Train every architecture by the plan's recipe and seed, side by side in the pool.
 
@@ -49,6 +66,7 @@ def train_alone(
         on_trained: called at first and after every training with how many are done and how many of them were stored
             already; what it raises ends the call.
         store: keeps each finished training under its identity.
+        shared: where recipes that start from shared weights find them.
 
     Returns:
         By `name_of`.
@@ -58,12 +76,13 @@ def train_alone(
     """
     trained: dict[str, Trained] = {}
     missing = []
+    identities = {item: standalone_identity(setting, item, shared) for item in architectures}
     for architecture in architectures:
-        found = store.find(KIND, standalone_identity(setting, architecture))
+        found = store.find(KIND, identities[architecture])
         if found is None:
             missing.append(architecture)
         else:
-            trained[name_of(setting, architecture)] = _trained(architecture, found)
+            trained[name_of(setting, architecture)] = _trained(architecture, identities[architecture], found)
     reused = len(trained)
     on_trained(reused, reused)
     if not missing:
@@ -73,31 +92,36 @@ def train_alone(
         if answer.get("status") != "failed":
             architecture = missing[index]
             summary = {key: answer[key] for key in ("valid_accuracy", "test_accuracy", "seconds")}
-            identity = standalone_identity(setting, architecture)
+            identity = identities[architecture]
             kept = store.keep(KIND, identity, store.scratch(KIND, identity), summary | {"key": architecture.key})
-            trained[name_of(setting, architecture)] = _trained(architecture, kept)
+            trained[name_of(setting, architecture)] = _trained(architecture, identity, kept)
         on_trained(len(trained), reused)
 
-    answers = _run(setting, [_item(setting, store, architecture) for architecture in missing], on_done)
+    items = [_item(setting, item, store.scratch(KIND, identities[item])) for item in missing]
+    answers = _run(setting, items, on_done, shared)
     if errors := [str(answer["error"]) for answer in answers if answer.get("status") == "failed"]:
         raise PredictorError(
-            f"verify: {len(errors)} of {len(missing)} trainings from scratch failed; the first: {errors[0]}. The "
+            f"verify: {len(errors)} of {len(missing)} trainings alone failed; the first: {errors[0]}. The "
             "others are kept: mend the cause and submit the search again."
         )
     return trained
 
 
 def _run(
-    setting: Setting, items: list[dict[str, Any]], on_done: Callable[[int, dict[str, Any]], None]
+    setting: Setting,
+    items: list[dict[str, Any]],
+    on_done: Callable[[int, dict[str, Any]], None],
+    shared: SharedWeights | None,
 ) -> list[dict[str, Any]]:
     plan = setting.plan
     config = setting.worker_config | {"settings": dict(plan.standalone), "recipe_genes": setting.joint}
+    if shared is not None:
+        config |= {"supernet": {"weights": str(shared.file), "settings": dict(plan.supernet)}}
     with open_pool(plan.pool.kind, plan.pool.workers, TRAINER, config, address=plan.pool.address) as pool:
         return pool.map(items, on_done)
 
 
-def _item(setting: Setting, store: ResultStore, architecture: Architecture) -> dict[str, Any]:
-    scratch = store.scratch(KIND, standalone_identity(setting, architecture))
+def _item(setting: Setting, architecture: Architecture, scratch: Path) -> dict[str, Any]:
     return {
         "genome": list(architecture.genome),
         "seed": setting.plan.seed,
@@ -114,7 +138,7 @@ def name_of(setting: Setting, architecture: Architecture) -> str:
     return hex_digest(evaluation_keys(setting.space, genome)[0])
 
 
-def standalone_identity(setting: Setting, architecture: Architecture) -> str:
+def standalone_identity(setting: Setting, architecture: Architecture, shared: SharedWeights | None = None) -> str:
     """Hash of everything that decides the trained weights."""
     settings = StandaloneSettings.from_json(setting.plan.standalone)
     if setting.joint:
@@ -125,10 +149,11 @@ def standalone_identity(setting: Setting, architecture: Architecture) -> str:
         settings=settings.to_json(),
         seed=setting.plan.seed,
         version=RECIPE_VERSION,
+        **({"shared": shared.identity} if shared is not None and settings.initial == "supernet" else {}),
     )
 
 
-def _trained(architecture: Architecture, stored: StoredResult) -> Trained:
+def _trained(architecture: Architecture, identity: str, stored: StoredResult) -> Trained:
     summary = stored.summary
 
     def number(name: str) -> float:
@@ -138,6 +163,7 @@ def _trained(architecture: Architecture, stored: StoredResult) -> Trained:
 
     return Trained(
         architecture=architecture,
+        identity=identity,
         valid_accuracy=number("valid_accuracy"),
         test_accuracy=number("test_accuracy"),
         seconds=number("seconds"),

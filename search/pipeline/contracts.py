@@ -117,6 +117,7 @@ class Plan:
         strategy: proposer by catalog name and options.
         budget: ends the search stage: trials, minutes or watt-hours, whichever comes first.
         supernet, standalone, cost_model: settings of those stages, by field name; defaults where left out.
+        gradient: settings of gradient-based search, which then takes the place of supernet training; None = none.
         members: how many front members `verify` retrains and measures, at least 5.
         audit: how many random architectures are retrained to compare the supernet's ranking with.
         exported: how many of the verified members become model files, in the order chosen; None = all.
@@ -136,6 +137,7 @@ class Plan:
     supernet: Mapping[str, Any] = field(default_factory=dict)
     standalone: Mapping[str, Any] = field(default_factory=dict)
     cost_model: Mapping[str, Any] = field(default_factory=dict)
+    gradient: Mapping[str, Any] | None = None
     members: int = 5
     audit: int = 10
     exported: int | None = None
@@ -233,8 +235,14 @@ class DeviceLab(Protocol):
         """A registered device, or None where only the catalog may know it."""
         ...
 
-    def fitted(self, name: str, space: SearchSpace) -> str | None:
-        """Identity of the stored cost model that was fitted to this device's measurements, or None."""
+    def fitted(self, name: str, space: SearchSpace | None, data_type: str = "float32") -> str | None:
+        """Identity of the stored latency model that was fitted to this device's measurements, or None.
+
+        Args:
+            name: of the device.
+            space: a search space, or None for the device's kernel model, which serves all.
+            data_type: what its networks compute in.
+        """
         ...
 
     def timer(self, name: str, settings: TimerSettings, waiting: Callable[[str], None]) -> Timer | None:

@@ -14,6 +14,8 @@ from ...predictors.supernet.samplers import SAMPLERS
 from ...predictors.supernet.settings import SupernetSettings
 from ...predictors.training import StandaloneSettings
 from ..budget import EnergyCounter, open_energy_counter
+from ..gradient.relaxations import ALL_RUN
+from ..gradient.settings import GradientSettings
 from .contracts import Stage
 from .prepare import HOST, Setting
 
@@ -35,10 +37,12 @@ def expected_energy(setting: Setting) -> dict[str, object]:
         host = devices.get(HOST, measured=True)
         macs = float(space.macs(space.sample(SAMPLED, np.random.default_rng(plan.seed))).mean())
         samples = {"alone": _alone(setting)}
-        if plan.evaluator.kind == "supernet":
+        if plan.gradient is not None:
+            samples["gradient"] = _by_gradient(setting, GradientSettings.from_json(plan.gradient))
+        elif plan.evaluator.kind == "supernet":
             settings = SupernetSettings.from_json(plan.supernet)
             paths = len(SAMPLERS[settings.sampler](space, settings, plan.seed).paths(settings.steps - 1))
-            samples["supernet"] = settings.steps * settings.batch_size * paths
+            samples["supernet"] = settings.total_steps * settings.batch_size * paths
         found = {name: estimate_training(host, macs=macs, samples=count) for name, count in samples.items()}
     except DeviceError:
         return {}
@@ -51,6 +55,16 @@ def _alone(setting: Setting) -> int:
     """Samples seen by the networks that `verify` trains from scratch."""
     recipe = StandaloneSettings.from_json(setting.plan.standalone)
     return (setting.plan.members + setting.plan.audit) * recipe.steps * recipe.batch_size
+
+
+def _by_gradient(setting: Setting, settings: GradientSettings) -> int:
+    """Samples seen by the candidates of a gradient-based search, those of the choices' updates included."""
+    schedule = settings.schedule
+    updates = 1.0 if schedule.name == "single_level" else 1.0 + (1.0 - schedule.warmup) / schedule.every
+    places = setting.space.mixed_places() or ()
+    every = sum(len(place.choices) for place in places) / max(len(places), 1)
+    paths = every if settings.relaxation.name in ALL_RUN else 1.0
+    return round(settings.steps * settings.batch_size * schedule.samples * updates * paths)
 
 
 @dataclass(slots=True)

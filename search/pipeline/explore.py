@@ -17,12 +17,14 @@ from ..feasibility import check_feasible
 from ..pareto import reference_point
 from ..problem import Population, Problem, Quantity
 from ..strategies import catalog as strategies
-from ..strategy import Proposals, Results, StrategyState
+from ..strategies.derived import Derived
+from ..strategy import Proposals, Results, Strategy, StrategyState
 from ..study import Outcome, Study
-from .contracts import Checkpoint, Interrupted, Recorder, Stage
+from .contracts import Checkpoint, Interrupted, Plan, Recorder, Stage
 from .prepare import SearchSetting
+from .relaxed import Learned
 from .scoring import Scoring
-from .warm_start import EarlierSearch, gather, teach
+from .warm_start import EarlierSearch, Knowledge, gather, teach
 
 __all__ = ["Costs", "Exploration", "columns_of", "explore", "problem_of"]
 
@@ -107,6 +109,7 @@ def explore(
     *,
     recorder: Recorder,
     earlier_searches: Sequence[EarlierSearch] = (),
+    learned: Learned | None = None,
 ) -> Exploration:
     """Run the search stage to the end of its budget, continuing where an earlier run was interrupted.
 
@@ -116,6 +119,7 @@ def explore(
         scoring: evaluates the others.
         recorder: hears of results; may ask to stop.
         earlier_searches: whose results are known from the start.
+        learned: by gradients, before the search; what the strategy `derived` proposes.
 
     Raises:
         ConfigError: an earlier search does not fit.
@@ -126,13 +130,9 @@ def explore(
     recorder.stage(Stage.SEARCH)
     problem = problem_of(setting, models)
     check_feasible(problem, np.random.default_rng(plan.seed))
-    strategy = strategies.get(plan.strategy.name, problem, plan.seed, **plan.strategy.options)
+    strategy = _strategy(plan, problem, learned)
     knowledge = gather(problem, scoring.identity, earlier_searches) if earlier_searches else None
-    earlier = recorder.checkpoint()
-    if earlier is not None:
-        strategy.restore(earlier.state)
-    elif knowledge is not None:
-        teach(strategy, knowledge)
+    earlier = _continued(strategy, recorder, knowledge)
     meter = _meter(earlier)
     teller = _Teller(recorder, meter, setting, earlier)
     with scoring.open() as scores:
@@ -160,6 +160,23 @@ def explore(
         evaluator=scoring.identity,
         knowledge=knowledge.section if knowledge else None,
     )
+
+
+def _strategy(plan: Plan, problem: Problem, learned: Learned | None) -> Strategy:
+    strategy = strategies.get(plan.strategy.name, problem, plan.seed, **plan.strategy.options)
+    if learned is not None and isinstance(strategy, Derived):
+        strategy.follow(learned.distribution, learned.genome)
+    return strategy
+
+
+def _continued(strategy: Strategy, recorder: Recorder, knowledge: Knowledge | None) -> Checkpoint | None:
+    """Where an earlier run was interrupted, with its strategy's memory restored; else the strategy is taught."""
+    earlier = recorder.checkpoint()
+    if earlier is not None:
+        strategy.restore(earlier.state)
+    elif knowledge is not None:
+        teach(strategy, knowledge)
+    return earlier
 
 
 def _meter(earlier: Checkpoint | None) -> Meter:

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from ...spaces.export import export_network
-from .alone import Trained, standalone_identity
+from .alone import Trained
 from .contracts import Interrupted, Recorder, ResultStore, Stage, StoredResult, VerifiedMember, identity_of
 from .prepare import Setting
 from .verify import Verification
@@ -31,7 +31,7 @@ def export_members(
         Interrupted: the recorder asked to stop; what is written is kept.
     """
     chosen = list(zip(verification.members, verification.trained, strict=True))[: setting.plan.exported]
-    stored = [store.find(KIND, _identity(setting, trained)) for _, trained in chosen]
+    stored = [store.find(KIND, _identity(trained)) for _, trained in chosen]
     recorder.stage(Stage.EXPORT, reused=None not in stored)
     members = list(verification.members)
     for index, ((member, trained), found) in enumerate(zip(chosen, stored, strict=True)):
@@ -44,17 +44,17 @@ def export_members(
     return tuple(members)
 
 
-def _identity(setting: Setting, trained: Trained) -> str:
-    return identity_of(network=standalone_identity(setting, trained.architecture), version=EXPORT_VERSION)
+def _identity(trained: Trained) -> str:
+    return identity_of(network=trained.identity, version=EXPORT_VERSION)
 
 
 def _export(setting: Setting, trained: Trained, store: ResultStore) -> StoredResult:
     network = setting.space.network(trained.architecture)
     network.load_state_dict(load_file(trained.weights))
-    folder = store.scratch(KIND, _identity(setting, trained)) / "output"
+    folder = store.scratch(KIND, _identity(trained)) / "output"
     shutil.rmtree(folder, ignore_errors=True)  # what a killed export has left half-written
     export_network(network.eval(), setting.space, trained.architecture, folder)
-    return store.keep(KIND, _identity(setting, trained), folder, {"key": trained.architecture.key})
+    return store.keep(KIND, _identity(trained), folder, {"key": trained.architecture.key})
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -13,18 +13,21 @@ from ...errors import ConfigError, DeviceError
 from ...hwmodels.cost import CostModel
 from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyModel
+from ...hwmodels.energy_probing import energy_probes
 from ...hwmodels.latency import LatencySettings, fit_latency, latency_identity
 from ...hwmodels.lookup import LookupModel
 from ...hwmodels.memory import QUANTITIES as MEMORY
 from ...hwmodels.memory import MemoryModel
 from ...hwmodels.roofline import RooflineModel
+from ...predictors.cost.kernels import KernelModel
 from ..problem import Population, Quantity, label
 from .contracts import Interrupted, Recorder, ResultStore, Stage
 from .prepare import FREE_QUANTITIES, HOST, Setting, free_quantities
 
-__all__ = ["MODEL_KIND", "CostModels", "fit_cost_models", "keep_model"]
+__all__ = ["KERNELS_KIND", "MODEL_KIND", "CostModels", "fit_cost_models", "keep_kernels", "keep_model"]
 
 MODEL_KIND = "cost_model"
+KERNELS_KIND = "kernel_model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +68,17 @@ def fit_cost_models(setting: Setting, recorder: Recorder, store: ResultStore) ->
         latency = _latency(setting, device, settings, recorder=recorder, store=store)
         models[label("latency_ms", name)] = latency
         with contextlib.suppress(DeviceError):  # without energy terms; `build_setting` refuses a plan that needs them
-            models[label("energy_mj", name)] = EnergyModel(device, latency, data_type=settings.data_type)
+            models[label("energy_mj", name)] = _energy(setting, device, latency, settings.data_type)
         models.update(_memory(setting, device, settings.data_type or device.data_type))
     _check_known(setting, models)
     return CostModels(setting=setting, models=models)
+
+
+def _energy(setting: Setting, device: Device, latency: CostModel, data_type: str | None) -> EnergyModel:
+    """The terms of the device's file, calibrated where the energies of some networks were measured with the latency."""
+    model = EnergyModel(device, latency, data_type=data_type)
+    measured = energy_probes(latency.details) if isinstance(latency, LookupModel) else None
+    return model if measured is None else measured.calibrate(model, setting.space)
 
 
 def _memory(setting: Setting, device: Device, data_type: str) -> dict[str, CostModel]:
@@ -87,14 +97,13 @@ def _latency(
     told = _Told(recorder, device.name)
     timer = None
     if device.name != HOST:
-        if (probed := _probed(setting, device, store)) is not None:
+        if (probed := _probed(setting, device, settings, store)) is not None:
             recorder.stage(Stage.MODEL, reused=True)
             return probed
         timer = setting.lab.timer(device.name, settings.timer, told.waiting) if setting.lab else None
-        if timer is None:
-            return RooflineModel(
-                device, settings.data_type
-            )  # nobody can measure there: its file is all there is to go by
+        if timer is None:  # nobody can measure there: its kernels of other spaces, or its file, are all there is
+            kernels = _kernels(setting, device, settings, store)
+            return _of_kernels(kernels, setting) if kernels else RooflineModel(device, settings.data_type)
     identity = latency_identity(setting.space, device, settings, seed=setting.plan.seed, timer=timer)
     found = store.find(MODEL_KIND, identity)
     recorder.stage(Stage.MODEL, reused=found is not None)
@@ -113,11 +122,46 @@ def _latency(
     return keep_model(store, model)
 
 
-def _probed(setting: Setting, device: Device, store: ResultStore) -> LookupModel | None:
-    """The model that was fitted to a registered device's measurements before, for this space."""
-    identity = setting.lab.fitted(device.name, setting.space) if setting.lab else None
-    found = store.find(MODEL_KIND, identity) if identity else None
-    return LookupModel.load(found.directory) if found else None
+def _probed(setting: Setting, device: Device, settings: LatencySettings, store: ResultStore) -> CostModel | None:
+    """The model that was fitted to a registered device's measurements before, if networks of this space were measured.
+
+    One of this space alone is the most exact; next comes the kernel model where it has seen the space.
+    """
+    identity = setting.lab.fitted(device.name, setting.space, settings.timer.data_type) if setting.lab else None
+    if found := store.find(MODEL_KIND, identity) if identity else None:
+        return LookupModel.load(found.directory)
+    kernels = _kernels(setting, device, settings, store)
+    return _of_kernels(kernels, setting) if kernels and setting.space.identity in kernels.relative_std else None
+
+
+def _of_kernels(kernels: KernelModel, setting: Setting) -> CostModel:
+    """The kernel model of a device for one space: a table, where the space has sites."""
+    return kernels if setting.space.sites() is None else kernels.compile(setting.space)
+
+
+def _kernels(setting: Setting, device: Device, settings: LatencySettings, store: ResultStore) -> KernelModel | None:
+    """The kernel model of a registered device."""
+    identity = setting.lab.fitted(device.name, None, settings.timer.data_type) if setting.lab else None
+    found = store.find(KERNELS_KIND, identity) if identity else None
+    return KernelModel.load(found.directory) if found else None
+
+
+def keep_kernels(store: ResultStore, model: KernelModel) -> KernelModel:
+    """Store a fitted kernel model under its identity; what is stored first counts."""
+    output = store.scratch(KERNELS_KIND, model.identity) / "output"
+    model.save(output)
+    summary = {
+        "device": model.device,
+        "report": model.report(),
+        "spaces": {
+            name: model.errors[identity]
+            for identity, name in model.details["spaces"].items()
+            if identity in model.errors
+        },
+        "identity": model.identity,
+        "conditions": model.details.get("conditions", {}),
+    }
+    return KernelModel.load(store.keep(KERNELS_KIND, model.identity, output, summary).directory)
 
 
 def keep_model(store: ResultStore, model: LookupModel) -> LookupModel:

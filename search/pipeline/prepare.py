@@ -14,8 +14,8 @@ from ...hwmodels import catalog as devices
 from ...hwmodels.device import Device
 from ...hwmodels.energy import EnergyTerms
 from ...hwmodels.latency import LatencySettings
-from ...hwmodels.measure.onnx_runtime import DATA_TYPES as MEASURED_TYPES
 from ...hwmodels.measure.timer import TimerSettings
+from ...hwmodels.measure.typed_model import DATA_TYPES as MEASURED_TYPES
 from ...hwmodels.roofline import RooflineModel
 from ...predictors.recipe import check_recipe, recipe_genes
 from ...predictors.tasks import catalog as tasks
@@ -23,7 +23,9 @@ from ...predictors.tasks.task import Task
 from ...predictors.training import StandaloneSettings
 from ...spaces.space import SearchSpace
 from ..feasibility import check_feasible
+from ..gradient.settings import GradientSettings
 from ..problem import Population, Problem, Quantity
+from ..strategies.derived import Derived
 from .contracts import DeviceLab, Plan
 
 __all__ = ["FREE_QUANTITIES", "HOST", "SearchSetting", "Setting", "build_setting", "free_quantities"]
@@ -88,6 +90,7 @@ def build_setting(plan: Plan, lab: DeviceLab | None = None) -> Setting:
     if plan.task is None:
         raise ConfigError("task", None, f"one of {', '.join(tasks.names())}", "Only a table needs none.")
     task = tasks.get(plan.task.name, **plan.task.options)
+    _check_gradient(plan, space)
     _check_fit(space, task)
     if plan.evaluator.kind == "standalone":
         check_recipe(space, StandaloneSettings.from_json(plan.standalone))
@@ -107,7 +110,8 @@ def build_setting(plan: Plan, lab: DeviceLab | None = None) -> Setting:
 
 def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab: DeviceLab | None) -> None:
     """Refuse what would fail only after the supernet was trained: a quantity that nothing can tell."""
-    data_type = LatencySettings.from_json(plan.cost_model).data_type
+    settings = LatencySettings.from_json(plan.cost_model)
+    data_type = settings.data_type
     if HOST in known and data_type not in (None, *MEASURED_TYPES):
         allowed = f"one of {', '.join(MEASURED_TYPES)}, which can be measured on {HOST}"
         raise ConfigError("cost_model.data_type", data_type, allowed)
@@ -117,12 +121,8 @@ def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab
                 continue
             device = known[item.device]
             try:
-                if not _is_measured(device, space, lab):
+                if not _is_measured(device, space, settings.timer, lab):
                     RooflineModel(device, data_type)
-                elif device.name != HOST and data_type not in (None, "float32"):
-                    raise ConfigError(
-                        "cost_model.data_type", data_type, f"float32, which agents measure; {device.name} has one"
-                    )
                 if item.name == "energy_mj":
                     EnergyTerms.of(device, data_type or device.data_type)
             except DeviceError as error:
@@ -130,12 +130,30 @@ def _check_devices(plan: Plan, space: SearchSpace, known: dict[str, Device], lab
                 raise ConfigError(f"{place}[{index}].device", device.name, f"{error}{hint}") from error
 
 
-def _is_measured(device: Device, space: SearchSpace, lab: DeviceLab | None) -> bool:
+def _check_gradient(plan: Plan, space: SearchSpace) -> None:
+    """Refuse a gradient-based search that does not go with the rest of the plan."""
+    if plan.gradient is None:
+        if plan.strategy.name == Derived.name:
+            raise ConfigError("strategy.name", Derived.name, "another strategy without `gradient`, which it draws from")
+        return
+    settings = GradientSettings.from_json(plan.gradient)
+    if space.mixed_places() is None:
+        given = f"{space.name}, preset {space.preset}" if space.preset else space.name
+        raise ConfigError("gradient", f"space {given}", "a space with mixtures", str(space.no_mixtures()))
+    if settings.relaxation.partial > 1 and plan.evaluator.kind == "supernet":
+        allowed = "standalone where gradient.relaxation.partial is above 1"
+        hint = "Operations on a part of the channels hold the weights of no network."
+        raise ConfigError("evaluator.kind", plan.evaluator.kind, allowed, hint)
+
+
+def _is_measured(device: Device, space: SearchSpace, timing: TimerSettings, lab: DeviceLab | None) -> bool:
+    """Whether a latency model of measurements is there, or can be fitted; raises DeviceError for a wrong data type."""
     if device.name == HOST:
         return True
     if lab is None:
         return False
-    return lab.fitted(device.name, space) is not None or lab.timer(device.name, TimerSettings(), _patient) is not None
+    known = (lab.fitted(device.name, place, timing.data_type) for place in (space, None))
+    return any(known) or lab.timer(device.name, timing, _patient) is not None
 
 
 def _patient(message: str) -> None:

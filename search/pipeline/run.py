@@ -8,9 +8,10 @@ from .contracts import DeviceLab, Plan, Recorder, ResultStore, Stage
 from .energy import Clock, expected_energy
 from .explore import explore
 from .export import export_members
-from .model import fit_cost_models
-from .prepare import build_setting
-from .scoring import Scoring, StandaloneScoring, SupernetScoring
+from .model import CostModels, fit_cost_models
+from .prepare import Setting, build_setting
+from .relaxed import Learned, learned_from, train_relaxed
+from .scoring import Scoring, scoring_of
 from .tabular import run_on_table
 from .train import train_supernet
 from .verify import verify
@@ -52,18 +53,8 @@ def run_pipeline(
     energy: dict[str, object] = {"expected": expected_energy(setting)}
     report: dict[str, object] = {"energy": energy}
     recorder.report(report)
-    if plan.evaluator.kind == "standalone":
-        scoring: Scoring = StandaloneScoring(setting=setting, store=store)
-    else:
-        supernet = train_supernet(setting, recorder, store)
-        clock.lap(Stage.TRAIN)
-        report["supernet"] = dict(supernet.summary)
-        scoring = SupernetScoring(setting=setting, supernet=supernet, store=store)
-    models = fit_cost_models(setting, recorder, store)
-    clock.lap(Stage.MODEL)
-    report["cost_models"] = models.report()
-    recorder.report(report)
-    found = explore(setting, models, scoring, recorder=recorder, earlier_searches=earlier_searches)
+    models, scoring, learned = _prepared(setting, recorder, store, clock=clock, report=report)
+    found = explore(setting, models, scoring, recorder=recorder, earlier_searches=earlier_searches, learned=learned)
     clock.lap(Stage.SEARCH)
     report["search"] = found.section()
     recorder.report(report)
@@ -78,3 +69,30 @@ def run_pipeline(
     energy |= {"watt_hours": clock.watt_hours, "source": clock.source}
     recorder.report(report)
     return report
+
+
+def _prepared(
+    setting: Setting, recorder: Recorder, store: ResultStore, *, clock: Clock, report: dict[str, object]
+) -> tuple[CostModels, Scoring, Learned | None]:
+    """What the search stage starts from: the costs, what evaluates, and what gradients have learned.
+
+    Training comes before modelling, but where the costs are part of the loss.
+    """
+    models = supernet = learned = None
+    if setting.plan.gradient is not None:
+        models = fit_cost_models(setting, recorder, store)
+        clock.lap(Stage.MODEL)
+        supernet = train_relaxed(setting, models, recorder, store)
+        clock.lap(Stage.TRAIN)
+        learned = learned_from(supernet, setting.space)
+        report["gradient"] = dict(supernet.summary)
+    elif setting.plan.evaluator.kind == "supernet":
+        supernet = train_supernet(setting, recorder, store)
+        clock.lap(Stage.TRAIN)
+        report["supernet"] = dict(supernet.summary)
+    if models is None:
+        models = fit_cost_models(setting, recorder, store)
+        clock.lap(Stage.MODEL)
+    report["cost_models"] = models.report()
+    recorder.report(report)
+    return models, scoring_of(setting, supernet, store), learned

@@ -27,7 +27,7 @@ from .alone import RECIPE_VERSION, TRAINER
 from .contracts import ResultStore, StoredResult, identity_of
 from .prepare import Setting
 from .remember import Remembered
-from .train import WEIGHTS, supernet_identity
+from .train import WEIGHTS
 
 __all__ = [
     "OnScored",
@@ -37,6 +37,7 @@ __all__ = [
     "SupernetScoring",
     "TableScoring",
     "recipe_identity",
+    "scoring_of",
 ]
 
 SCORER: Final = "archsmith.predictors.supernet.scoring:build_scorer"
@@ -80,7 +81,7 @@ class SupernetScoring:
     @property
     def identity(self) -> str:
         """That of the trained weights."""
-        return supernet_identity(self.setting)
+        return str(self.supernet.summary["identity"])
 
     @contextmanager
     def open(self, on_scored: OnScored | None = None) -> Iterator[Mapping[str, Scores]]:
@@ -93,7 +94,7 @@ class SupernetScoring:
                 _through(pool, ACCURACY, SUPERNET_SOURCE, on_scored=on_scored),
                 self.setting.space,
                 self.store,
-                recipe=supernet_identity(self.setting),
+                recipe=self.identity,
                 seed=plan.seed,
                 source=SUPERNET_SOURCE,
             )
@@ -162,6 +163,14 @@ class _TableScores:
         ok = np.isfinite(values)
         errors = () if ok.all() else tuple(None if good else f"not in the table {self._table.name}" for good in ok)
         return Measured(values, np.zeros(len(values)), ok, TABLE_SOURCE, errors)
+
+
+def scoring_of(setting: Setting, supernet: StoredResult | None, store: ResultStore) -> Scoring:
+    """What the plan's evaluator is; `supernet` is the trained one, where it needs one."""
+    if setting.plan.evaluator.kind == "standalone":
+        return StandaloneScoring(setting=setting, store=store)
+    assert supernet is not None
+    return SupernetScoring(setting=setting, supernet=supernet, store=store)
 
 
 def recipe_identity(setting: Setting) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...predictors.supernet.settings import SupernetSettings
-from ...predictors.supernet.trainer import SupernetTrainer, TrainingInterrupted
+from ...predictors.supernet.sharing import supernet_trainer
+from ...predictors.supernet.trainer import TrainedSupernet, TrainingInterrupted
 from .contracts import Interrupted, Recorder, ResultStore, Stage, StoredResult, identity_of
 from .prepare import Setting
 
 __all__ = ["WEIGHTS", "supernet_identity", "train_supernet"]
 
 WEIGHTS = "weights.safetensors"
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 """Raise it when the trainer computes something else from the same settings: stored supernets are then not reused."""
 
 
@@ -22,7 +23,7 @@ def supernet_identity(setting: Setting) -> str:
     return identity_of(
         space=setting.space.identity,
         task=setting.task.identity,
-        settings=settings.to_json(),
+        settings=settings.content(),
         seed=setting.plan.seed,
         version=TRAINER_VERSION,
     )
@@ -40,19 +41,35 @@ def train_supernet(setting: Setting, recorder: Recorder, store: ResultStore) -> 
     if found is not None:
         return found
     scratch = store.scratch("supernet", identity)
-    trainer = SupernetTrainer(
-        setting.space,
-        setting.task,
-        SupernetSettings.from_json(setting.plan.supernet),
-        seed=setting.plan.seed,
-        directory=scratch / "checkpoints",
-    )
     try:
-        trained = trainer.run(progress=recorder.progress, should_stop=lambda: recorder.should_stop() is not None)
+        trained = _train(setting, scratch / "checkpoints", recorder)
     except TrainingInterrupted as stop:
         raise Interrupted(recorder.should_stop() or "pause") from stop
     output = _collect(scratch, trained.weights)
     return store.keep("supernet", identity, output, {**trained.summary(), "identity": identity})
+
+
+def _train(setting: Setting, directory: Path, recorder: Recorder) -> TrainedSupernet:
+    """By this process, or by as many as the settings ask for."""
+    settings = SupernetSettings.from_json(setting.plan.supernet)
+
+    def should_stop() -> bool:
+        return recorder.should_stop() is not None
+
+    if settings.workers > 1:
+        from ..pools.ray_train import train_on_ray
+
+        seed, folder = setting.plan.seed, str(directory.resolve())
+        config = setting.worker_config | {"settings": settings.to_json(), "seed": seed, "directory": folder}
+        return train_on_ray(
+            config,
+            workers=settings.workers,
+            address=setting.plan.pool.address,
+            progress=recorder.progress,
+            should_stop=should_stop,
+        )
+    trainer = supernet_trainer(setting.space, setting.task, settings, seed=setting.plan.seed, directory=directory)
+    return trainer.run(progress=recorder.progress, should_stop=should_stop)
 
 
 def _collect(scratch: Path, weights: Path) -> Path:

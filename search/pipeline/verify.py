@@ -1,8 +1,8 @@
-"""Verify: retrain and measure members of the front, audit the supernet's ranking, and compare with random sampling.
+"""Verify: train and measure members of the front, audit the supernet's ranking, and compare with random sampling.
 
 The believed front was found with shared weights and models. Here a spread of its members and an audit of random
-architectures are trained alone from scratch by one recipe; the test split is touched here and nowhere else. What agrees
-and what does not both go into the report.
+architectures are trained alone by one recipe, from scratch or from the shared weights; the test split is touched here
+and nowhere else. What agrees and what does not both go into the report.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from numpy.typing import NDArray
 from ...errors import DeviceError
 from ...hwmodels.latency import LatencySettings, measure_network
 from ...hwmodels.lookup import LookupModel
-from ...hwmodels.measure.timer import TimerSettings
+from ...hwmodels.measure.timer import NetworkTimer
 from ...hwmodels.measurement import Measurement
 from ...predictors.ranking import agreement
 from ...predictors.tables.table import ACCURACY
+from ...predictors.training import StandaloneSettings, source_of
 from ...spaces.architecture import Architecture
 from ..evaluators import CompositeEvaluator
 from ..pareto import nondominated_mask
 from ..problem import Population, label
 from ..protocol import compare_fronts, relative_improvement
 from ..strategy import Proposals, Results
-from .alone import Trained, name_of, train_alone
+from .alone import SharedWeights, Trained, name_of, train_alone
 from .contracts import Interrupted, Observation, Recorder, ResultStore, Stage, VerifiedMember
 from .explore import Exploration, columns_of
 from .model import CostModels
 from .prepare import HOST, Setting
-from .scoring import Scoring
+from .scoring import Scoring, SupernetScoring
 from .select import random_feasible, spread_members
+from .train import WEIGHTS
 
 __all__ = ["Verification", "plain", "verify"]
 
@@ -76,7 +78,7 @@ def verify(
     unique = list({name_of(setting, architecture): architecture for architecture in architectures}.values())
     steps.trainings = len(unique)
     random = _score_random(models, scoring, found, rng=rng, audit=audit, steps=steps)
-    trained = train_alone(setting, unique, steps.trained, store)
+    trained = train_alone(setting, unique, steps.trained, store, shared=_shared(scoring))
     of_members = [trained[name_of(setting, architecture)] for architecture in architectures[: len(chosen)]]
     of_audit = [trained[name_of(setting, architecture)] for architecture in architectures[len(chosen) :]]
     members = []
@@ -96,10 +98,24 @@ def verify(
     report = {
         # Trained alone by the same recipe, the belief is the verification: nothing to compare.
         "ranking": _ranking(found, random, of_audit, seed=plan.seed) if plan.evaluator.kind == "supernet" else {},
+        "training": _training(setting),
         "random": {"front": plain(compared), "accuracy": _improvement(of_members, of_audit, rng)},
         "members": [_row(found, member, result) for member, result in zip(members, of_members, strict=True)],
     }
     return Verification(members=tuple(members), trained=tuple(of_members), report=report)
+
+
+def _shared(scoring: Scoring) -> SharedWeights | None:
+    """The trained supernet, where the search had one."""
+    if not isinstance(scoring, SupernetScoring):
+        return None
+    return SharedWeights(file=scoring.supernet.directory / WEIGHTS, identity=scoring.identity)
+
+
+def _training(setting: Setting) -> dict[str, object]:
+    """By what the members and the audit were trained, for the report."""
+    settings = StandaloneSettings.from_json(setting.plan.standalone)
+    return {"initial": settings.initial, "steps": settings.steps, "source": source_of(settings)}
 
 
 class _Steps:
@@ -199,7 +215,11 @@ def _member(
     number, result = numbered
     observations = [
         Observation(
-            quantity=ACCURACY, device=None, value=result.test_accuracy, spread=None, source="measured:standalone"
+            quantity=ACCURACY,
+            device=None,
+            value=result.test_accuracy,
+            spread=None,
+            source=source_of(StandaloneSettings.from_json(setting.plan.standalone)),
         ),
         *(
             item
@@ -234,6 +254,9 @@ def _on_device(
             estimate = models.models[label(quantity, name)].predict(setting.space, genome)
             value, spread, source = float(estimate.mean[0]), float(estimate.std[0]), estimate.source
         out.append(Observation(quantity=quantity, device=name, value=value, spread=spread, source=source))
+    for quantity in measured.keys() - {"latency_ms", "energy_mj"}:  # told along the way; nothing predicts it
+        item = measured[quantity]
+        out.append(Observation(quantity=quantity, device=name, value=item.value, spread=None, source=item.source))
     return out
 
 
@@ -241,10 +264,13 @@ def _measure(
     setting: Setting, models: CostModels, architecture: Architecture, name: str, *, waiting: Callable[[str], None]
 ) -> list[Measurement]:
     """On the scale of the device's latency model: both see the reference kernel at the same nominal time."""
-    if name != HOST:
-        timer = setting.lab.timer(name, TimerSettings(), waiting) if setting.lab else None
-        return [timer.measure(setting.space.ops(architecture))] if timer else []
     settings = LatencySettings.from_json(setting.plan.cost_model)
+    if name != HOST:
+        timer = setting.lab.timer(name, settings.timer, waiting) if setting.lab else None
+        if timer is None:
+            return []
+        ops = setting.space.ops(architecture)
+        return timer.measure_network(ops) if isinstance(timer, NetworkTimer) else [timer.measure(ops)]
     latency = models.models[label("latency_ms", name)]
     conditions = latency.details.get("conditions", {}) if isinstance(latency, LookupModel) else {}
     try:

@@ -15,6 +15,7 @@ from ..strategy import Strategy
 from .bananas import BANANAS
 from .bayesian import Bayesian
 from .carbs import CARBS
+from .derived import Derived
 from .epnas import EPNAS
 from .hierarchical_evolution import HierarchicalEvolution
 from .local_search import LocalSearch
@@ -36,6 +37,7 @@ STRATEGIES: Final[Mapping[str, Callable[..., Strategy]]] = {
     "bananas": BANANAS,
     "bayesian": Bayesian,
     "carbs": CARBS,
+    "derived": Derived,
     "epnas": EPNAS,
     "hierarchical_evolution": HierarchicalEvolution,
     "hyperband": Hyperband,

@@ -31,6 +31,7 @@ USES: Final[Mapping[str, str]] = MappingProxyType({
     "bananas": "One objective and up to some hundred evaluations; a baseline from the literature.",
     "bayesian": "The default up to 2,000 trials: the fewest evaluations to the front.",
     "carbs": "Performance against one cost, where the front near what is known good matters.",
+    "derived": "After `gradient`: what was learned by gradients is already the answer.",
     "epnas": "Exploring first: every choice stays possible and cools towards the best.",
     "hierarchical_evolution": "Spaces of motifs, whose few upper genes should change as often as the many lower ones.",
     "hyperband": "Training alone, where partial training ranks well; nothing else to choose.",

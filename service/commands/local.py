@@ -31,8 +31,16 @@ MENDABLE = ("ConfigError", "InfeasibleError")
 """Reasons of a failure that lie in the job itself."""
 
 
-def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool = False, smoke: bool = False) -> int:
-    """Run a job from its file to its deliverables.
+def run(
+    settings: Settings,
+    job_file: Path,
+    output: Path | None,
+    *,
+    quiet: bool = False,
+    smoke: bool = False,
+    data: Path | None = None,
+) -> int:
+    """Run a job from its file to its deliverables, on other data than the file says where `data` is given.
 
     Where a server owns the store, the job goes through that server, whose rules hold (registered data, its own pool).
 
@@ -43,12 +51,11 @@ def run(settings: Settings, job_file: Path, output: Path | None, *, quiet: bool 
         found = store_or_server(settings, stack)
         if isinstance(found, str):
             client = stack.enter_context(Client(found, os.environ.get(API_KEY)))
-            return _attend(
-                settings, client.searches.create(read_job(job_file, smoke=smoke)), output=output, quiet=quiet
-            )
+            job_data = read_job(job_file, smoke=smoke, data=data)
+            return _attend(settings, client.searches.create(job_data), output=output, quiet=quiet)
         from ..api.admission import admit
 
-        job = load_job(job_file, local=True, registered=registered_names(found), smoke=smoke)
+        job = load_job(job_file, local=True, registered=registered_names(found), smoke=smoke, data=data)
         lab = Lab(found, patience_s=None, server=settings.url)
         record = found.create_search(admit(job, lab))
         return _work(settings, found, record, output=output, quiet=quiet)

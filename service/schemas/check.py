@@ -107,6 +107,8 @@ def check_names(job: JobSpec, *, local: bool = False, registered: Collection[str
         *_check_task(job, local),
         *(_check_devices(job, registered) if job.evaluator.kind != "table" else ()),
         *_check_evaluator(job, local),
+        *_check_gradient(job),
+        *_check_training(job, local),
         *_check_objectives(resolved),
         *_check_constraints(resolved),
         *_check_strategy(job),
@@ -234,12 +236,23 @@ def _check_space(job: JobSpec) -> Iterator[ConfigError]:
         return
     if preset is not None and preset not in catalog.presets(name):
         yield unknown_name("space.preset", preset, catalog.presets(name))
-    allowed = catalog.FAMILIES[name].options
+    allowed = (*catalog.FAMILIES[name].options, catalog.DENSITIES)
     for option in job.space.options:
         if option not in allowed:
             yield unknown_name(f"space.options.{option}", option, allowed, "the options ")
+    if catalog.DENSITIES in job.space.options:
+        yield from _check_densities(str(job.space.options[catalog.DENSITIES]))
     if name == "custom" and "definition" in job.space.options:
         yield from _check_definition(str(job.space.options["definition"]))
+
+
+def _check_densities(text: str) -> Iterator[ConfigError]:
+    from ...spaces.families.sparse import read_densities
+
+    try:
+        read_densities(text)
+    except SpaceError:
+        yield ConfigError("space.options.densities", text, "numbers above 0 up to 1, such as 0.2,0.5,1")
 
 
 def _check_definition(text: str) -> Iterator[ConfigError]:
@@ -286,6 +299,64 @@ def _check_evaluator(job: JobSpec, local: bool) -> Iterator[ConfigError]:
             "nothing here",
             "Only a job that runs locally, by `archsmith run`, may read a file by its path.",
         )
+
+
+def _check_training(job: JobSpec, local: bool) -> Iterator[ConfigError]:
+    """What the settings of the supernet and of training alone say of each other, and the files that they name."""
+    from ...predictors.supernet.settings import SupernetSettings
+    from ...predictors.training import StandaloneSettings
+
+    sections = (
+        ("supernet", SupernetSettings, job.supernet.model_dump(exclude_none=True)),
+        ("verify", StandaloneSettings, job.verify.model_dump(exclude_none=True, exclude={"members", "audit"})),
+    )
+    for section, settings, given in sections:
+        try:
+            settings.from_json(given)
+        except ConfigError as error:
+            place = f"{section}.{error.place.partition('.')[2]}"
+            yield ConfigError(place, error.value, error.allowed, error.hint)
+            return
+    supernet = SupernetSettings.from_json(sections[0][2])
+    files = {"supernet.initial": supernet.initial_file, "supernet.teacher": supernet.teacher_file}
+    for place, file in files.items():
+        if file is not None and not local:
+            hint = "Only a job that runs locally, by `archsmith run`, may read a file by its path."
+            allowed = "random" if place == "supernet.initial" else "first_path or largest"
+            yield ConfigError(place, str(file), allowed, hint)
+        elif file is not None and not file.is_file():
+            yield ConfigError(place, str(file), "a file of safetensors that exists")
+    if job.verify.initial == "supernet" and job.evaluator.kind != "supernet":
+        yield ConfigError(
+            "verify.initial", "supernet", f"scratch: with evaluator.kind {job.evaluator.kind} no supernet is trained"
+        )
+
+
+def _check_gradient(job: JobSpec) -> Iterator[ConfigError]:
+    """What the settings of gradient-based search say of each other, and which quantity they name."""
+    from ...search.gradient.settings import GradientSettings
+
+    if job.gradient is None:
+        if job.strategy.name == "derived":
+            yield ConfigError("strategy.name", "derived", "another strategy in a job without `gradient`")
+        return
+    try:
+        GradientSettings.from_json(job.gradient.model_dump(exclude_none=True))
+    except ConfigError as error:
+        yield error
+    if job.evaluator.kind == "table":
+        yield ConfigError("gradient", "settings", "nothing with a table, where no weights are trained")
+    if job.gradient.cost is not None:
+        name, _, device = job.gradient.cost.quantity.partition("@")
+        kind = QUANTITIES.get(name)
+        if kind is None or name == "accuracy":
+            costs = [quantity for quantity in QUANTITIES if quantity != "accuracy"]
+            yield unknown_name("gradient.cost.quantity", job.gradient.cost.quantity, costs)
+        elif kind.needs_device and device not in job.devices:
+            allowed = " or ".join(f"{name}@{known}" for known in job.devices)
+            yield ConfigError("gradient.cost.quantity", job.gradient.cost.quantity, allowed)
+        elif not kind.needs_device and device:
+            yield ConfigError("gradient.cost.quantity", job.gradient.cost.quantity, name)
 
 
 def _check_devices(job: JobSpec, registered: Collection[str]) -> Iterator[ConfigError]:

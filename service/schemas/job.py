@@ -17,13 +17,19 @@ from ...search.problem import label
 
 __all__ = [
     "BudgetSection",
+    "ChoicesSection",
     "ConstraintSection",
     "CostModelSection",
+    "CostTermSection",
+    "DerivationSection",
     "EvaluatorSection",
     "ExportSection",
+    "GradientSection",
     "JobSpec",
     "ObjectiveSection",
     "PoolSection",
+    "RelaxationSection",
+    "ScheduleSection",
     "Section",
     "SpaceSection",
     "StrategySection",
@@ -167,24 +173,125 @@ class SupernetSection(Section):
     The fields are those of `predictors.supernet.settings.SupernetSettings`, which explains them.
     """
 
+    sharing: Literal["exhaustive", "gradient_matching", "one_shot"] | None = None
+    splits: int | None = Field(default=None, ge=1)
+    split_steps: int | None = Field(default=None, ge=1)
+    split_learning_rate: float | None = Field(default=None, gt=0)
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="Processes that share the training, started by Ray Train."
+    )
+    precision: Literal["auto", "float32", "float64"] | None = None
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=2)
     sampler: str | None = None
     random_paths: int | None = Field(default=None, ge=0)
     rivals: int | None = Field(default=None, ge=1)
+    predictor_fits: int | None = Field(default=None, ge=1)
+    predictor_scores: int | None = Field(default=None, ge=5)
+    size_power: float | None = Field(default=None, ge=0)
     smallest_share: float | None = Field(default=None, ge=0, le=1)
-    optimizer: Literal["adamw", "sgd"] | None = None
+    warmup_largest: float | None = Field(default=None, ge=0, lt=1)
+    optimizer: Literal["adamw", "rmsprop", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
+    schedule: str | None = None
     warmup: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
+    decay_norms: bool | None = None
+    affine_norms: bool | None = None
+    norm_statistics: Literal["batch", "calibrated", "tracked"] | None = None
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
     distillation: str | None = None
+    teacher: str | None = Field(
+        default=None, description="first_path, largest, or the file of a network; a file only for jobs run locally."
+    )
+    label_weight: float | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, gt=0)
+    accumulate: int | str | None = Field(
+        default=None, description="none, a number of parts of every batch, or auto: more parts when memory runs out."
+    )
+    initial: str | None = Field(
+        default=None, description="random, or the file of a network; a file only for jobs run locally."
+    )
     max_grad_norm: float | None = Field(default=None, ge=0)
     checkpoint_every: int | None = Field(default=None, ge=1)
     calibration_batches: int | None = Field(default=None, ge=1)
     calibration_batch_size: int | None = Field(default=None, ge=2)
     scoring_samples: int | None = Field(default=None, ge=1)
+
+
+class RelaxationSection(Section):
+    """How architecture parameters become a mixture."""
+
+    name: str | None = None
+    start: float | None = Field(default=None, gt=0, description="Temperature at the beginning.")
+    end: float | None = Field(default=None, gt=0, description="Temperature at the end.")
+    annealing: Literal["exponential", "linear"] | None = None
+    edges: Literal["equal", "sampled", "softmax"] | None = Field(
+        default=None, description="How the edges of a node of a cell compete."
+    )
+    partial: int | None = Field(default=None, ge=1, description="Only 1 in so many channels pass through operations.")
+
+
+class CostTermSection(Section):
+    """What a network may cost, and how that enters the loss of the choices."""
+
+    quantity: str = Field(default="macs", description="As in objectives: `latency_ms@host`, `macs`, `params`.")
+    penalty: Literal["add_linear", "add_log", "fbnet", "mul_log", "none"] | None = None
+    strength: float | None = Field(default=None, ge=0, description="Of the penalty; left out = as published.")
+    exponent: float | None = Field(default=None, ge=0, description="Of the penalty; left out = as published.")
+    bound: Literal["lagrangian", "none", "projection", "target"] | None = None
+    limit: float | None = Field(default=None, gt=0, description="Left out = the constraint on the quantity.")
+    rate: float | None = Field(default=None, ge=0, description="Of the multiplier's ascent.")
+    project_every: int | None = Field(default=None, ge=1)
+
+
+class ScheduleSection(Section):
+    """What is learned when, and from which samples."""
+
+    name: Literal["bilevel", "single_level"] | None = None
+    order: Literal[1, 2] | None = Field(default=None, description="2 looks one step of the weights ahead.")
+    weights_share: float | None = Field(default=None, gt=0, lt=1, description="Of the training samples.")
+    warmup: float | None = Field(default=None, ge=0, lt=1, description="Share of the steps with frozen choices.")
+    every: int | None = Field(default=None, ge=1, description="Steps of the weights for one of the choices.")
+    samples: int | None = Field(default=None, ge=1, description="Mixtures per update; gradients are averaged.")
+
+
+class DerivationSection(Section):
+    """How a network is derived at the end."""
+
+    name: Literal["argmax", "feasible", "sampled", "top_edges"] | None = None
+    least_use: float | None = Field(default=None, ge=0, lt=1, description="Share of the limit to be used.")
+
+
+class ChoicesSection(Section):
+    """How architecture parameters are trained, by Adam."""
+
+    learning_rate: float | None = Field(default=None, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+
+
+class GradientSection(Section):
+    """Gradient-based search in place of supernet training; left out = the default, written out when resolved.
+
+    The fields are those of `search.gradient.settings.GradientSettings`, which explains them.
+    """
+
+    relaxation: RelaxationSection = RelaxationSection()
+    cost: CostTermSection | None = None
+    schedule: ScheduleSection = ScheduleSection()
+    derivation: DerivationSection = DerivationSection()
+    choices: ChoicesSection = ChoicesSection()
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=2)
+    optimizer: Literal["adamw", "rmsprop", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
+    annealing: Literal["constant", "cosine", "cosine_power", "linear", "step"] | None = None
+    rate_warmup: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    max_grad_norm: float | None = Field(default=None, ge=0)
+    checkpoint_every: int | None = Field(default=None, ge=1)
 
 
 class CostModelSection(Section):
@@ -201,6 +308,9 @@ class CostModelSection(Section):
     calibration_networks: int | None = Field(default=None, ge=12, description="Whole networks the fit sees.")
     held_out_networks: int | None = Field(default=None, ge=2, description="Whole networks that only check it.")
     visits: int | None = Field(default=None, ge=1, description="How often each network is measured; the median counts.")
+    energy_networks: int | None = Field(
+        default=None, ge=0, description="Whole networks whose energy is measured where there is a meter; 0 for none."
+    )
 
 
 class VerifySection(Section):
@@ -209,15 +319,22 @@ class VerifySection(Section):
     The training fields are those of `predictors.training.StandaloneSettings`; left out = the default.
     """
 
-    members: int = Field(default=5, ge=5, description="Front members retrained from scratch and measured.")
+    members: int = Field(default=5, ge=5, description="Front members trained alone and measured.")
     audit: int = Field(default=10, ge=0, description="Random architectures that test the supernet's ranking.")
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=None, ge=2)
-    optimizer: Literal["adamw", "sgd"] | None = None
+    optimizer: Literal["adamw", "rmsprop", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
     warmup: float | None = Field(default=None, ge=0, lt=1)
     weight_decay: float | None = Field(default=None, ge=0)
     label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    drop_path: float | None = Field(default=None, ge=0, lt=1)
+    mixup: float | None = Field(default=None, ge=0)
+    ema: bool | None = None
+    initial: Literal["scratch", "supernet"] | None = Field(
+        default=None, description="Train members from scratch, or on from the supernet's weights."
+    )
 
 
 class ExportSection(Section):
@@ -262,6 +379,9 @@ class JobSpec(Section):
         description="Numbers or ids of earlier searches of the same space and evaluation, known from the start.",
     )
     supernet: SupernetSection = SupernetSection()
+    gradient: GradientSection | None = Field(
+        default=None, description="Learn the architecture by gradients, beside the weights; see strategy `derived`."
+    )
     cost_model: CostModelSection = CostModelSection()
     verify: VerifySection = VerifySection()
     export: ExportSection = ExportSection()

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .job import JobSpec, StrategySection, TaskSection
+from .job import GradientSection, JobSpec, StrategySection, TaskSection
 
 if TYPE_CHECKING:
     from ...search.pipeline.contracts import ModuleSpec, Plan, PoolSpec
@@ -25,6 +25,7 @@ def resolve(job: JobSpec) -> JobSpec:
         update={
             "space": job.space.model_copy(update={"preset": job.space.preset or catalog.presets(job.space.name)[0]}),
             "supernet": _filled(job.supernet, SupernetSettings()),
+            "gradient": _gradient(job.gradient),
             "verify": _filled(job.verify, StandaloneSettings()),
             "cost_model": _filled(job.cost_model, ProbeSettings()),
             "strategy": _strategy(job),
@@ -37,8 +38,20 @@ def _strategy(job: JobSpec) -> StrategySection:
 
     if job.strategy.name != AUTO:
         return job.strategy
+    if job.gradient is not None:
+        return StrategySection(name="derived", reason="Gradients decide: it proposes what they learned.")
     choice = choose(job.budget.trials)
     return StrategySection(name=choice.name, reason=choice.reason)
+
+
+def _gradient(section: GradientSection | None) -> GradientSection | None:
+    """The section with every group filled in; without a cost there is none."""
+    from ...search.gradient.settings import GradientSettings
+
+    if section is None:
+        return None
+    settings = GradientSettings.from_json(_given(section.model_dump(exclude_none=True)))
+    return GradientSection.model_validate(settings.to_json())
 
 
 def _filled(section: Any, defaults: Any) -> Any:
@@ -77,6 +90,7 @@ def plan_of(job: JobSpec, pool: PoolSpec) -> Plan:
         supernet=_given(job.supernet.model_dump()),
         standalone=_given(job.verify.model_dump(exclude={"members", "audit"})),
         cost_model=_given(job.cost_model.model_dump()),
+        gradient=None if job.gradient is None else job.gradient.model_dump(exclude_none=True),
         members=job.verify.members,
         audit=job.verify.audit,
         exported=job.export.top,

@@ -138,3 +138,60 @@ def test_local_job_may_name_a_path_and_a_pool(tmp_path: Path) -> None:
     with pytest.raises(InvalidJobError) as caught:
         load_job(write(tmp_path, text))
     assert len(caught.value.errors) == 2
+
+
+TRAINING = """supernet:
+  sampler: predictor_weighted
+  schedule: cosine_power
+  warmup_largest: 0.2
+  teacher: largest
+  label_weight: 1.0
+  norm_statistics: batch
+  affine_norms: false
+  decay_norms: true
+  accumulate: auto
+  optimizer: rmsprop
+verify: {initial: supernet, steps: 5, learning_rate: 0.01, dropout: 0.1, drop_path: 0.1, mixup: 0.2, ema: true}
+"""
+
+
+def test_every_part_of_training_is_reachable_from_a_job(tmp_path: Path) -> None:
+    plan = plan_of(load_job(write(tmp_path, MINIMAL + TRAINING)), PoolSpec())
+    supernet, alone = SupernetSettings.from_json(plan.supernet), StandaloneSettings.from_json(plan.standalone)
+    assert (supernet.accumulate, supernet.largest_steps) == ("auto", round(0.2 * supernet.steps))
+    assert (alone.initial, alone.mixup, alone.ema) == ("supernet", 0.2, True)
+    parts = load_job(write(tmp_path, MINIMAL + "supernet: {accumulate: 4}\n")).supernet.accumulate
+    assert parts == 4
+
+
+def test_job_may_make_a_space_of_densities(tmp_path: Path) -> None:
+    sparse = MINIMAL.replace("preset: tiny}", "preset: tiny, options: {densities: '0.2,1'}}")
+    setting = build_setting(plan_of(load_job(write(tmp_path, sparse)), PoolSpec()))
+    assert [gene.values for gene in setting.space.genes] == [(0.2, 1.0)] * len(setting.space.genes)
+    with pytest.raises(InvalidJobError, match=r"space\.options\.densities"):
+        load_job(write(tmp_path, sparse.replace("0.2,1", "0.2,two")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("supernet: {teacher: largest}\n", r"supernet\.teacher"),
+        ("supernet: {schedule: cosin}\n", r"supernet\.schedule.*cosine_power"),
+        ("verify: {initial: supernet}\nevaluator: {kind: standalone}\n", r"verify\.initial.*scratch"),
+    ],
+)
+def test_training_that_cannot_be_is_refused_at_the_door(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidJobError, match=message):
+        load_job(write(tmp_path, MINIMAL + text))
+
+
+@pytest.mark.parametrize("key", ["initial", "teacher"])
+def test_network_files_are_for_local_jobs(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "network.safetensors"
+    text = MINIMAL + f"supernet: {{{key}: {file}}}\n"
+    with pytest.raises(InvalidJobError, match=rf"supernet\.{key}.*exists"):
+        load_job(write(tmp_path, text), local=True)
+    file.write_bytes(b"")
+    assert getattr(load_job(write(tmp_path, text), local=True).supernet, key) == str(file)
+    with pytest.raises(InvalidJobError, match="archsmith run"):
+        load_job(write(tmp_path, text))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from archsmith.errors import ConfigError, InfeasibleError
 from archsmith.search.budget import Budget
@@ -21,6 +23,7 @@ from archsmith.search.pipeline.run import run_pipeline
 from archsmith.search.pipeline.select import random_feasible, spread_members
 from archsmith.search.pipeline.train import supernet_identity
 from archsmith.search.problem import Constraint, Objective, Problem
+from archsmith.spaces.elastic.layers import shared_slice
 from archsmith.spaces.export import FILES
 
 LATENCY = Objective(name="latency_ms", direction="min", device="host")
@@ -73,7 +76,7 @@ def test_first_run_goes_through_every_stage(first: tuple[Path, ScriptRecorder]) 
         assert sources["accuracy"] == "measured:standalone"
         assert sources["latency_ms"] == "measured:onnxruntime"
     assert sorted(told.final) == [
-        "cost_models", "energy", "members", "random", "ranking", "search", "seconds", "supernet"
+        "cost_models", "energy", "members", "random", "ranking", "search", "seconds", "supernet", "training"
     ]  # fmt: skip
     energy = told.final["energy"]
     assert set(energy["expected"]) == {"alone", "supernet"}
@@ -101,6 +104,32 @@ def test_architectures_scored_before_are_not_scored_again(first: tuple[Path, Scr
     assert told.final["search"]["reused_evaluations"] == len(told) == 32  # type: ignore[index]
     assert (told.all.cost_s == 0).all()
     assert_same(told, first[1])
+
+
+def test_members_fine_tuned_from_the_shared_weights_are_marked(
+    first: tuple[Path, ScriptRecorder], folder: Path
+) -> None:
+    told = ScriptRecorder()
+    plan = dataclasses.replace(
+        PLAN,
+        standalone={"steps": 1, "batch_size": 16, "learning_rate": 1e-6, "initial": "supernet"},
+        audit=0,
+        exported=1,
+    )
+    run_pipeline(plan, told, FolderStore(folder))
+    assert told.final["training"] == {"initial": "supernet", "steps": 1, "source": "measured:fine_tuned"}
+    sources = {item.source for member in told.members for item in member.observations if item.quantity == "accuracy"}
+    assert sources == {"measured:fine_tuned"}
+    assert first[1].final["training"]["initial"] == "scratch"  # type: ignore[index]
+    # One step at no rate worth the name: what is exported is what was shared, but for the statistics.
+    exported = load_file(told.members[0].files["weights.safetensors"])
+    (shared,) = (folder / "supernet").rglob("weights.safetensors")
+    torch.testing.assert_close(
+        exported["head.classifier.weight"],
+        shared_slice(load_file(shared)["head.classifier.weight"], exported["head.classifier.weight"].shape),
+        atol=1e-4,
+        rtol=1e-3,
+    )
 
 
 def test_another_device_reuses_the_supernet_and_what_was_trained_alone(folder: Path) -> None:
