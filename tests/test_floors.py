@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ["spaces", "hwmodels", "predictors", "search", "service"]
 TORCH_FOLDERS = {"layers", "elastic", "families"}
 MODULE_LINES = 600
+SINGLE_FILE = {"service/agent.py": 760}
+"""Copied to devices as it is, so that it cannot be divided."""
 FUNCTION_LINES = 60
 
 HEAVY = [
@@ -144,8 +146,9 @@ def test_exports_are_sorted_and_exist() -> None:
 def test_modules_and_functions_stay_small() -> None:
     large = []
     for path in modules():
-        if (lines := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > MODULE_LINES:
-            large.append(f"{path}: {lines} lines, allowed {MODULE_LINES}")
+        allowed = SINGLE_FILE.get(str(path), MODULE_LINES)
+        if (lines := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > allowed:
+            large.append(f"{path}: {lines} lines, allowed {allowed}")
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
