@@ -127,13 +127,14 @@ def serve(
 def worker(
     store: StoreOption = None,
     lock_fd: Annotated[int | None, typer.Option(hidden=True, help="Inherited ownership of a SQLite file.")] = None,
+    server_pid: Annotated[int | None, typer.Option(hidden=True, help="The server whose child this is.")] = None,
 ) -> None:
     """Run a worker on a store that several may share (PostgreSQL)."""
     from .commands.serving import work
 
     settings = _settings(store_url=store)
     _log(settings.log_level)
-    raise typer.Exit(work(settings, lock_fd))
+    raise typer.Exit(work(settings, lock_fd, server_pid))
 
 
 @app.command()

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -86,12 +85,14 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def work(settings: Settings, lock_fd: int | None = None) -> int:
-    """Run a worker until SIGINT or SIGTERM; with `lock_fd` as the child of a server.
+def work(settings: Settings, lock_fd: int | None = None, server_pid: int | None = None) -> int:
+    """Run a worker until SIGINT or SIGTERM; with `lock_fd` and `server_pid` as the child of a server.
 
     Raises:
         StoreError: a SQLite file has an owner already; only that owner's own worker may join it.
     """
+    if server_pid is not None and not _die_with(server_pid):
+        return 1
     shutdown = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: shutdown.set())
@@ -108,6 +109,16 @@ def work(settings: Settings, lock_fd: int | None = None) -> int:
         if lock is not None:
             lock.release()
     return 0
+
+
+def _die_with(server: int) -> bool:
+    """Have the kernel kill this process when the server dies, however it dies; False: it is dead already.
+
+    The kernel watches the thread that started us: the supervisor's, which lives as long as the server.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    return os.getppid() == server
 
 
 class Supervisor:
@@ -161,7 +172,9 @@ class Supervisor:
             log.warning("leases not freed", error=str(error))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "archsmith.service.cli", "worker"]
+        # The child binds itself to us. A function to run between fork and exec would take the locks of logging and of
+        # imports here, in a thread, and could wait forever for a main thread that imports.
+        command = [sys.executable, "-m", "archsmith.service.cli", "worker", "--server-pid", str(os.getpid())]
         descriptors: tuple[int, ...] = ()
         if self._lock is not None:
             command += ["--lock-fd", str(self._lock.fd)]
@@ -172,23 +185,7 @@ class Supervisor:
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is the server's to handle
-            preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
         )
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """What a child runs first to have the kernel kill it when the server dies, however it dies.
-
-    The kernel watches the thread that started the child: the supervisor's, which lives as long as the server.
-    """
-    prctl, server = ctypes.CDLL(None).prctl, os.getpid()  # looked up here: a forked child must not load libraries
-
-    def bind() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server:  # it died before the kernel was told
-            os._exit(1)
-
-    return bind
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,13 +38,14 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import torch.distributed as dist
-rank, port, root = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-sys.path.insert(0, sys.argv[4])
+rank, root = int(sys.argv[1]), Path(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=2)
+sys.path.insert(0, sys.argv[3])
 from test_supernet_distributed import CASES, train
 from archsmith.predictors.supernet.distributed import ProcessGroup
 for name in CASES:
     train(name, root / name, ProcessGroup())
+dist.barrier()  # nobody leaves while the other still listens
 dist.destroy_process_group()
 """
 
@@ -68,11 +68,8 @@ def train(case: str, directory: Path, group=ALONE) -> list[dict[str, float]]:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two processes have trained all cases together."""
     root = tmp_path_factory.mktemp("shared")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = [str(port), str(root), str(Path(__file__).parent)]
+    arguments = [str(root), str(Path(__file__).parent)]
     children = [
         subprocess.Popen([sys.executable, "-c", CHILD, str(rank), *arguments], env=environment) for rank in range(2)
     ]
