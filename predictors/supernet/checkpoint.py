@@ -67,6 +67,14 @@ class CheckpointStore:
         """The folder of a step's checkpoint."""
         return self.directory / f"step-{step:09d}"
 
+    def last_good(self, failed: int) -> str:
+        """In words: the newest checkpoint that a failure at step `failed` has not touched.
+
+        Weights stored after that many steps are those that just failed, so it is an older one.
+        """
+        saved = [step for step in self.steps() if step < failed]
+        return f"last good checkpoint: {self.path(saved[-1])}" if saved else "there is no good checkpoint yet"
+
     def save(self, state: TrainingState) -> Path:
         """Store a checkpoint and drop all but the last two."""
         target = self.path(state.step)

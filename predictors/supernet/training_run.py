@@ -219,10 +219,8 @@ class TrainingRun:
         return inputs.to(self.dtype) if inputs.is_floating_point() else inputs
 
     def _diverged(self, loss: float, rate: float, store: CheckpointStore) -> str:
-        # Weights stored after this many steps are those that just failed: the last good ones are older.
-        saved = [step for step in store.steps() if step < self.step]
-        last = f"last good checkpoint: {store.path(saved[-1])}" if saved else "there is no good checkpoint yet"
         return (
             f"supernet training diverged: the loss is {loss} at step {self.step} with learning rate {rate:.3g}; "
-            f"{last}. Lower supernet.learning_rate (now {self.settings.learning_rate:g}) or set supernet.max_grad_norm."
+            f"{store.last_good(self.step)}. Lower supernet.learning_rate (now {self.settings.learning_rate:g}) "
+            "or set supernet.max_grad_norm."
         )

@@ -282,12 +282,10 @@ class GradientRun:
         return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in self._told.items())
 
     def _diverged(self, loss: float, rate: float, store: CheckpointStore) -> str:
-        # Weights stored after this many steps are those that just failed: the last good ones are older.
-        saved = [step for step in store.steps() if step < self.step]
-        last = f"last good checkpoint: {store.path(saved[-1])}" if saved else "there is no good checkpoint yet"
         return (
             f"gradient-based search diverged: the loss is {loss} at step {self.step} with learning rate {rate:.3g}; "
-            f"{last}. Lower gradient.learning_rate (now {self.settings.learning_rate:g}) or set gradient.max_grad_norm."
+            f"{store.last_good(self.step)}. Lower gradient.learning_rate (now {self.settings.learning_rate:g}) "
+            "or set gradient.max_grad_norm."
         )
 
 
