@@ -159,6 +159,15 @@ def test_devices_and_spaces_are_listed(folder: Path, call: Any) -> None:
     assert "tiny" in named["mobilenet"]["presets"]
 
 
+def test_new_device_comes_with_a_key_and_may_have_more(folder: Path, call: Any) -> None:
+    added = call("devices", "add", "--name", "board", "--title", "A board")
+    assert added.code == 0, added.err
+    first = added.out.partition("--key ")[2].split()[0]
+    second = call("devices", "key", "board").out.strip()
+    assert first and second and first != second
+    assert "nobody" in call("devices", "key", "nobody").err
+
+
 def test_finished_search_cannot_be_resumed(folder: Path, call: Any) -> None:
     refused = call("resume", "1")
     assert refused.code == 1
