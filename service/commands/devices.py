@@ -144,7 +144,8 @@ def probe(
         while job.state not in ENDED:
             found.work()
             job, device = client.jobs.get(job.id), client.devices.get(name)
-            waiting = _open(device) if job.state == "queued" and job.started is not None else 0
+            # Those of an earlier probe count, too: this one cannot begin before they are done.
+            waiting = _open(device) if job.state == "queued" else 0
             if waiting and offline is not None:
                 return _export(client, name, offline)
             if waiting and found.embedded:

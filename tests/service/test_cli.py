@@ -164,8 +164,19 @@ def test_new_device_comes_with_a_key_and_may_have_more(folder: Path, call: Any) 
     assert added.code == 0, added.err
     first = added.out.partition("--key ")[2].split()[0]
     second = call("devices", "key", "board").out.strip()
-    assert first and second and first != second
+    assert first != second != ""
     assert "nobody" in call("devices", "key", "nobody").err
+
+
+def test_second_probe_exports_what_the_first_still_waits_for(folder: Path, call: Any) -> None:
+    call("devices", "add", "--name", "board", "--title", "A board")
+    sizes = ["--kernels", "20", "--calibration-networks", "12", "--held-out-networks", "4", "--offline"]
+    probe = ["devices", "probe", "board", "--space", "mobilenet", "--preset", "tiny", *sizes]
+    first = call(*probe, folder / "first.zip")
+    second = call(*probe, folder / "second.zip")
+    assert first.code == second.code == 0, second.err
+    assert first.out.split()[0] == second.out.split()[0] != "0"
+    assert (folder / "second.zip").exists()
 
 
 def test_finished_search_cannot_be_resumed(folder: Path, call: Any) -> None:
