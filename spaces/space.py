@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -285,6 +285,9 @@ class SearchSpace:
 
     def constrain(self, network: nn.Module, architecture: Architecture) -> None:
         """Put weights that a training step has moved back to what the architecture allows; most allow any."""
+
+    partial_channels: ClassVar[bool] = False
+    """Whether `supernet` takes `partial`: K of PC-DARTS, operations with 1/K of the channels."""
 
     def supernet(self, seed: int | None = None) -> Supernet:
         """One set of shared weights that runs every architecture of the space."""

@@ -6,7 +6,6 @@ computes the same bits as one that never stopped.
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -297,7 +296,7 @@ def build_supernet(space: SearchSpace, seed: int, partial: int) -> Supernet:
     """
     if partial == 1:
         return space.supernet(seed=seed)
-    if "partial" not in inspect.signature(space.supernet).parameters:
+    if not space.partial_channels:
         raise StrategyError(
             f"gradient.relaxation.partial: got {partial}; supernets of {space.name!r} have no partial channels: set 1."
         )

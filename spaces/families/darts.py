@@ -121,6 +121,8 @@ class DartsSpace(SearchSpace):
     True
     """
 
+    partial_channels = True
+
     def __init__(self, spec: DartsSpec, *, preset: str = "") -> None:
         self.spec = spec
         super().__init__(

@@ -267,6 +267,8 @@ class NasBench201Space(SearchSpace):
     15625
     """
 
+    partial_channels = True
+
     def __init__(self, spec: NasBench201Spec, *, preset: str = "") -> None:
         self.spec = spec
         default = CHOICES.index("nor_conv_3x3")
