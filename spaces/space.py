@@ -46,6 +46,9 @@ class SearchSpace:
         options: what else shaped it (input size, classes); JSON-able, part of the identity.
     """
 
+    partial_channels: ClassVar[bool] = False
+    """Whether `supernet` takes `partial`: K of PC-DARTS, operations with 1/K of the channels."""
+
     def __init__(
         self, genes: Sequence[Gene], *, name: str, preset: str = "", options: Mapping[str, Value] | None = None
     ) -> None:
@@ -285,9 +288,6 @@ class SearchSpace:
 
     def constrain(self, network: nn.Module, architecture: Architecture) -> None:
         """Put weights that a training step has moved back to what the architecture allows; most allow any."""
-
-    partial_channels: ClassVar[bool] = False
-    """Whether `supernet` takes `partial`: K of PC-DARTS, operations with 1/K of the channels."""
 
     def supernet(self, seed: int | None = None) -> Supernet:
         """One set of shared weights that runs every architecture of the space."""
